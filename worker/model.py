@@ -1,0 +1,116 @@
+"""Plain values handed between the stages of a payload's way, and the configuration of stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+DEFAULT_CONTEXT_KIND = "user"
+
+
+class SegmentId(NamedTuple):
+    """One generation of a segment in one environment: the unit that has a log."""
+
+    environment_id: str
+    segment_key: str
+    generation: int
+
+    @property
+    def ref(self) -> str:
+        """The segment ref that SDKs look up, ``{key}.g{generation}``."""
+        return f"{self.segment_key}.g{self.generation}"
+
+
+@dataclass(slots=True)
+class Cohort:
+    """What one payload says of one cohort.
+
+    Attributes:
+        cohort_id: the partner's id, as text.
+        name: the cohort's name, when the payload has one.
+        url: the cohort's page at the partner, when the payload has one.
+        members: context key -> True (add) or False (remove); one entry per member, the last statement wins.
+    """
+
+    cohort_id: str
+    name: str | None = None
+    url: str | None = None
+    members: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Payload:
+    """A decoded body. ``cohorts[0]`` is the payload's own cohort; others come from per-member overrides."""
+
+    environment_id: str
+    context_kind: str
+    cohorts: list[Cohort]
+
+
+@dataclass(slots=True)
+class SegmentPatch:
+    """One net change of one segment's membership; a context key stands in at most one of the two lists."""
+
+    segment_ref: str
+    add: list[str]
+    remove: list[str]
+
+
+class WriteCounts(NamedTuple):
+    """How many members a write really changed, from the store's own replies."""
+
+    added: int
+    removed: int
+
+
+class RedisStoreConfiguration(BaseModel):
+    """Where a Redis store is. Field names are LaunchDarkly's, plus ``database`` and ``prefix``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["redis"] = "redis"
+    host: str = Field(min_length=1)
+    port: int = Field(default=6379, ge=1, le=65535)
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    tlsEnabled: bool = False  # noqa: N815 - LaunchDarkly's field name
+    database: int = Field(default=0, ge=0)
+    prefix: str = "launchdarkly"
+
+    @field_validator("prefix")
+    @classmethod
+    def _default_prefix(cls, prefix: str) -> str:
+        # LaunchDarkly's SDKs take an empty Redis prefix for "launchdarkly"; what they read is what we write.
+        return prefix or "launchdarkly"
+
+
+class DynamoDBStoreConfiguration(BaseModel):
+    """Where a DynamoDB store is. Field names are LaunchDarkly's, plus ``endpoint`` and ``prefix``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["dynamodb"] = "dynamodb"
+    tableName: str = Field(min_length=1)  # noqa: N815 - LaunchDarkly's field name
+    region: str = Field(min_length=1)
+    roleArn: str = ""  # noqa: N815
+    externalId: str = ""  # noqa: N815
+    endpoint: str | None = None
+    prefix: str = ""
+
+
+StoreConfiguration = Annotated[RedisStoreConfiguration | DynamoDBStoreConfiguration, Field(discriminator="kind")]
+
+
+class StoreRecord(BaseModel):
+    """A persistent-store integration of one environment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    store_id: str
+    environment_id: str
+    name: str
+    on: bool = True
+    version: int = 1
+    configuration: StoreConfiguration
