@@ -1,0 +1,69 @@
+"""Small batches and segments for the log's tests."""
+
+from __future__ import annotations
+
+import itertools
+
+import redis
+
+from worker.errors import InvalidBatch
+from worker.log.append import Appends, Batch, Target, WakeUp
+from worker.log.lease import DrainLog, Lease
+from worker.model import Cohort, SegmentId
+
+ENVIRONMENT = "0123456789abcdef01234567"
+STORE = "store-1"
+SEGMENT = SegmentId(ENVIRONMENT, "rudderstack-beta", 1)
+
+_numbers = itertools.count(1)
+
+
+def batch(
+    body: bytes = b"{}",
+    *,
+    batch_id: str | None = None,
+    kind: str = "user",
+    keys: tuple[str, ...] = (SEGMENT.segment_key,),
+    stores: tuple[str, ...] = (STORE,),
+    members: dict[str, bool] | None = None,
+) -> Batch:
+    """A batch for the segments with these keys."""
+    cohorts = [Cohort(key.removeprefix("rudderstack-"), members=dict(members or {})) for key in keys]
+    return Batch(
+        batch_id=batch_id or f"batch-{next(_numbers)}",
+        environment_id=ENVIRONMENT,
+        context_kind=kind,
+        integration_key="rudderstack",
+        parser_digest="d1",
+        body=body,
+        targets=[Target(key, cohort) for key, cohort in zip(keys, cohorts, strict=True)],
+        store_ids=stores,
+    )
+
+
+def append(client: redis.Redis, *batches: Batch) -> list[list[WakeUp]]:
+    """Append, and expect every batch to be accepted."""
+    outcomes = Appends(client).append(batches)
+    accepted = [outcome for outcome in outcomes if not isinstance(outcome, InvalidBatch)]
+    assert len(accepted) == len(batches), outcomes
+    return accepted
+
+
+def take(client: redis.Redis, *, connection: str = "c1", segment: SegmentId = SEGMENT, store: str = STORE) -> Lease:
+    """Take the lease, and expect to get it."""
+    lease = DrainLog(client).take(segment, store, connection=connection)
+    assert isinstance(lease, Lease), lease
+    return lease
+
+
+def bodies(lease: Lease) -> list[bytes]:
+    """What a drain would read next."""
+    return [entry.content() for entry in lease.read(most_bytes=1 << 20, most_entries=100)]
+
+
+def drain_all(client: redis.Redis, *, store: str = STORE, segment: SegmentId = SEGMENT) -> None:
+    """Apply everything that waits, as a drain that only pretends to write."""
+    lease = take(client, store=store, segment=segment)
+    entries = lease.read(most_bytes=1 << 20, most_entries=1000)
+    lease.advance(entries[-1], 0)
+    lease.release(clean=True)

@@ -1,0 +1,125 @@
+"""Accepting into the segment log, on fakeredis and on the real server."""
+
+from __future__ import annotations
+
+import redis
+from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, take
+
+from worker.errors import InvalidBatch
+from worker.log import keyspace
+from worker.log.append import Appends, WakeUp
+from worker.log.entry import unpack_slice
+from worker.model import SegmentId
+
+
+def segment_fields(client: redis.Redis, key: str = SEGMENT.segment_key) -> dict[bytes, bytes]:
+    return client.hgetall(keyspace.base(ENVIRONMENT, key) + ":segment")  # type: ignore[return-value]
+
+
+def test_the_first_payload_creates_the_segment_with_generation_one(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    fields = segment_fields(redis_client)
+    assert (fields[b"generation"], fields[b"context_kind"], fields[b"cohort_id"]) == (b"1", b"user", b"beta")
+
+
+def test_entries_are_read_back_in_the_order_appended_with_their_bytes_unchanged(redis_client: redis.Redis) -> None:
+    sent = [b'{"n":1}', bytes(range(256)), b"x" * 100_000]
+    append(redis_client, *(batch(body) for body in sent))
+    assert bodies(take(redis_client)) == sent
+
+
+def test_only_the_first_append_makes_a_wake_up_due(redis_client: redis.Redis) -> None:
+    assert append(redis_client, batch(), batch(), batch()) == [[WakeUp(SEGMENT, STORE)], [], []]
+
+
+def test_each_store_gets_a_wake_up_of_its_own(redis_client: redis.Redis) -> None:
+    [due] = append(redis_client, batch(stores=("a", "b")))
+    assert [wake_up.store_id for wake_up in due] == ["a", "b"]
+
+
+def test_an_append_while_a_drain_holds_the_lease_makes_no_wake_up_due(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    take(redis_client)
+    assert append(redis_client, batch()) == [[]]
+
+
+def test_a_repeated_append_of_the_same_batch_changes_nothing(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"once", batch_id="b1"))
+    append(redis_client, batch(b"once", batch_id="b1"))
+    assert bodies(take(redis_client)) == [b"once"]
+
+
+def test_another_context_kind_is_refused_and_nothing_is_stored(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"1"))
+    [outcome] = Appends(redis_client).append([batch(b"2", kind="device")])
+    assert isinstance(outcome, InvalidBatch)
+    assert outcome.reason == "context_kind"
+    assert bodies(take(redis_client)) == [b"1"]
+
+
+def test_a_refused_batch_does_not_disturb_those_in_the_same_round_trip(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"1"))
+    outcomes = Appends(redis_client).append([batch(b"2"), batch(b"no", kind="device"), batch(b"3")])
+    assert [isinstance(outcome, InvalidBatch) for outcome in outcomes] == [False, True, False]
+    assert bodies(take(redis_client)) == [b"1", b"2", b"3"]
+
+
+def test_the_latest_name_and_url_win_and_absent_ones_change_nothing(redis_client: redis.Redis) -> None:
+    first, second, third = batch(), batch(), batch()
+    first.targets[0].cohort.name, first.targets[0].cohort.url = "Beta", "https://partner.example/1"
+    second.targets[0].cohort.name = "Beta testers"
+    append(redis_client, first, second, third)
+    fields = segment_fields(redis_client)
+    assert (fields[b"name"], fields[b"url"]) == (b"Beta testers", b"https://partner.example/1")
+
+
+def test_a_large_body_is_compressed_when_that_pays(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"segsync " * 10_000))
+    [entry] = take(redis_client).read(most_bytes=1 << 20, most_entries=1)
+    assert entry.codec == b"z"
+    assert len(entry.data) < 1000
+
+
+def test_a_payload_of_several_segments_puts_a_slice_into_each_log(redis_client: redis.Redis) -> None:
+    several = batch(b"whole body", keys=("rudderstack-a", "rudderstack-b"))
+    several.targets[0].cohort.members.update({"ann": True, "bob": False})
+    several.targets[1].cohort.members.update({"cyd": True})
+    append(redis_client, several)
+    for key, members in (("rudderstack-a", {"ann": True, "bob": False}), ("rudderstack-b", {"cyd": True})):
+        [entry] = take(redis_client, segment=SegmentId(ENVIRONMENT, key, 1)).read(most_bytes=1000, most_entries=9)
+        assert entry.kind == "slice"
+        assert unpack_slice(entry.content()) == members
+
+
+def test_a_shared_payload_is_stored_once_with_the_names_of_its_logs(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"whole body", batch_id="b9", keys=("rudderstack-a", "rudderstack-b")))
+    assert redis_client.hget(keyspace.payload("b9"), "body") == b"whole body"
+    assert redis_client.scard(f"{keyspace.payload('b9')}:logs") == 2
+    assert redis_client.zcard(keyspace.PAYLOADS) == 0
+
+
+def test_several_segments_of_which_one_has_another_kind_are_refused_whole(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(keys=("rudderstack-b",), kind="device"))
+    [outcome] = Appends(redis_client).append([batch(keys=("rudderstack-a", "rudderstack-b"))])
+    assert isinstance(outcome, InvalidBatch)
+    assert segment_fields(redis_client, "rudderstack-a") == {}
+
+
+def test_repeating_a_batch_of_several_segments_appends_only_what_is_missing(redis_client: redis.Redis) -> None:
+    keys = ("rudderstack-a", "rudderstack-b")
+    append(redis_client, batch(batch_id="b1", keys=keys))
+    append(redis_client, batch(batch_id="b1", keys=keys))
+    for key in keys:
+        assert len(bodies(take(redis_client, segment=SegmentId(ENVIRONMENT, key, 1)))) == 1
+
+
+def test_a_log_with_a_wake_up_due_is_in_the_index_of_those_ahead(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(batch_id="b7"))
+    assert redis_client.hgetall(keyspace.AHEAD) == {keyspace.log_name(SEGMENT).encode(): b"b7"}
+
+
+def test_scripts_are_loaded_again_after_the_server_forgot_them(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    redis_client.script_flush()
+    append(redis_client, batch())
+    assert len(bodies(take(redis_client))) == 2

@@ -1,0 +1,56 @@
+"""Every key of the segment log: its name, its type and its meaning. The only place where such a name is built.
+
+A segment's keys share the hash tag ``{environment_id/segment_key}``, so that each script stays in one slot of a
+Redis Cluster. ``gN`` is the generation; keys of different generations never meet. Written S below for
+``segsync:{environment_id/segment_key}``:
+
+    S:segment          hash    generation (a counter; survives deletion), context_kind, integration_key, cohort_id,
+                               name, url, created_ms, accepted_ms, members, members_exact (0 after an unclean drain)
+    S:gN:log           stream  one entry per batch, in the order accepted; the id is the accept time by the server's
+                               clock. Fields: see entry.py
+    S:gN:head          hash    last (id of the last entry), batches and bytes (totals ever appended)
+    S:gN:recent        zset    batch id -> accept time, for a minute: a retried append changes nothing
+    S:gN:dead          hash    entry id -> reason and message; folds skip these entries
+    S:gN:refs          zset    payload id -> the entry's ordinal, of entries that share a payload with other segments
+    S:gN:releasing     set     payload ids whose entries are trimmed and whose payload must still be told
+    S:gN:cursor:STORE  hash    position (id of the last applied entry), batches and bytes (totals up to there), epoch
+                               (rewinds so far), woken (1: a wake-up is outstanding), lease (token), beat (renewals)
+    S:gN:open:STORE    hash    lease token -> "position batches bytes connection": the open mark of a drain
+
+Beside these, in slots of their own:
+
+    segsync:payload:{ID}        hash    body, codec: a payload that names several cohorts, stored once
+    segsync:payload:{ID}:logs   set     log names that refer to it; when it is empty, both go
+    segsync:payloads            zset    payload id -> accept time, of payloads whose appends are not known complete
+    segsync:ahead               hash    log name -> ticket: logs that may be ahead of a cursor (a hint, see rule 11)
+    segsync:manifests           hash    digest -> canonical requestParser: what every later parse of an entry uses
+"""
+
+from __future__ import annotations
+
+from worker.model import SegmentId
+
+AHEAD = "segsync:ahead"
+PAYLOADS = "segsync:payloads"
+MANIFESTS = "segsync:manifests"
+
+
+def base(environment_id: str, segment_key: str) -> str:
+    """The common beginning of a segment's keys; scripts derive the rest from it."""
+    return f"segsync:{{{environment_id}/{segment_key}}}"
+
+
+def payload(payload_id: str) -> str:
+    """Key of a shared payload."""
+    return f"segsync:payload:{{{payload_id}}}"
+
+
+def log_name(segment: SegmentId) -> str:
+    """A log's name in indexes; no part of it can hold a slash (see records)."""
+    return f"{segment.environment_id}/{segment.segment_key}/{segment.generation}"
+
+
+def segment_of(name: str) -> SegmentId:
+    """The inverse of ``log_name``."""
+    environment_id, segment_key, generation = name.split("/")
+    return SegmentId(environment_id, segment_key, int(generation))

@@ -1,0 +1,34 @@
+-- How far each store has applied this segment's log. Reads only.
+-- ARGV: store ids
+-- Returns {generation ('0': no such segment), last, batches, bytes, then per store: position, batches, bytes, epoch,
+--   woken, lease, beat, oldest unapplied accept time in ms ('' if none), number of marks, token, began, connection, ...}
+local generation = redis.call('HGET', segment_key, 'generation')
+if not generation then return {'0'} end
+local head = redis.call('HMGET', head_key(generation), 'last', 'batches', 'bytes')
+local reply = {generation, head[1] or '0-0', head[2] or '0', head[3] or '0'}
+local function add(value) reply[#reply + 1] = value end
+for i = 1, #ARGV do
+  local found = redis.call('HMGET', cursor_key(generation, ARGV[i]),
+    'position', 'batches', 'bytes', 'epoch', 'woken', 'lease', 'beat')
+  local defaults = {'0-0', '0', '0', '0', '0', '', '0'}
+  for j = 1, #defaults do add(found[j] or defaults[j]) end
+  local marks = redis.call('HGETALL', open_key(generation, ARGV[i]))
+  -- What a drain that is not over wrote may still be undone: freshness counts from where the earliest began.
+  local from = found[1] or '0-0'
+  for j = 2, #marks, 2 do
+    local began = string.match(marks[j], '^(%S+)')
+    if after(from, began) then from = began end
+  end
+  local oldest = ''
+  if after(reply[2], from) then
+    local entry = redis.call('XRANGE', log_key(generation), '(' .. from, '+', 'COUNT', 1)[1]
+    if entry then oldest = string.match(entry[1], '^(%d+)') end
+  end
+  add(oldest)
+  add(#marks / 2)
+  for j = 1, #marks, 2 do
+    local began, connection = string.match(marks[j + 1], '^(%S+) %S+ %S+ (.*)$')
+    add(marks[j]); add(began); add(connection)
+  end
+end
+return reply

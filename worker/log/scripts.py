@@ -1,0 +1,67 @@
+"""The Lua scripts of this folder, and how they are called: by digest, loaded once when the server lacks them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError, RedisError
+
+from worker.errors import Unavailable
+
+_FOLDER = Path(__file__).parent / "lua"
+
+
+class Script:
+    """One Lua file behind the shared prelude; every script works in the slot of one base key."""
+
+    def __init__(self, name: str) -> None:
+        prelude = (_FOLDER / "_prelude.lua").read_text()
+        self.name = name
+        self.text = prelude + (_FOLDER / f"{name}.lua").read_text()
+        # What the server calls it; EVALSHA takes nothing else.
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, client: redis.Redis, base: str, *arguments: Any) -> Any:
+        """Run it on one segment.
+
+        Raises:
+            Unavailable: the state server is away, or refused.
+        """
+        with state_errors():
+            try:
+                return client.evalsha(self.sha, 1, base, *arguments)
+            except NoScriptError:
+                return client.eval(self.text, 1, base, *arguments)
+
+
+@cache
+def script(name: str) -> Script:
+    """The script of that name."""
+    return Script(name)
+
+
+def load(client: redis.Redis, *names: str) -> None:
+    """Make the server know these scripts, before a pipeline calls them by digest."""
+    for name in names:
+        client.script_load(script(name).text)
+
+
+@contextmanager
+def state_errors() -> Iterator[None]:
+    """Translate the state server's driver errors, once, at the edge.
+
+    Raises:
+        Unavailable: for every error of the driver; its fate is unknown unless the server answered.
+    """
+    try:
+        yield
+    except redis.exceptions.ResponseError as error:
+        raise Unavailable(f"state server refused: {error}", dependency="state") from error
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"state server is away: {error}", dependency="state", fate_unknown=True) from error

@@ -1,0 +1,243 @@
+"""The sweeper's side of the log: how far each store is, leases and marks of the dead, the index, trimming."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import redis
+from redis.exceptions import NoScriptError
+
+from worker.log import keyspace
+from worker.log.scripts import load, script, state_errors
+from worker.model import SegmentId
+
+# A request that names several segments has either appended to all of them by then, or never will.
+CUT_AFTER_SECONDS = 60
+_PIPELINE = 500
+
+
+@dataclass(slots=True, frozen=True)
+class Mark:
+    """An open mark: a drain that has not cleanly ended."""
+
+    token: str
+    began: str
+    connection: str
+
+
+@dataclass(slots=True, frozen=True)
+class StoreStatus:
+    """How far one store has applied one segment's log.
+
+    Attributes:
+        oldest_ms: accept time of the oldest batch whose effect may not be, or not stay, in the store; None if none.
+    """
+
+    position: str
+    batches_behind: int
+    bytes_behind: int
+    epoch: str
+    woken: bool
+    lease: str
+    beat: str
+    oldest_ms: int | None
+    marks: tuple[Mark, ...]
+    ahead: bool
+
+    @property
+    def orphans(self) -> list[Mark]:
+        """Marks of drains that do not hold the lease."""
+        return [mark for mark in self.marks if mark.token != self.lease]
+
+    @property
+    def settled(self) -> bool:
+        """Nothing to do: everything applied, nobody at work, nothing that could still land."""
+        return not (self.ahead or self.lease or self.marks)
+
+
+@dataclass(slots=True, frozen=True)
+class SegmentStatus:
+    """One segment's log and its stores' cursors, read in one step."""
+
+    segment: SegmentId
+    batches: int
+    bytes: int
+    stores: Mapping[str, StoreStatus] = field(default_factory=dict)
+
+
+class Upkeep:
+    """What the scheduler's tasks and the read-only commands need of the log."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def server_ms(self) -> int:
+        """The state server's clock, epoch milliseconds: the one that stamps accept times.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            seconds, micros = self._client.time()
+        return seconds * 1000 + micros // 1000
+
+    def statuses(
+        self, environment_id: str, segment_keys: Iterable[str], store_ids: Sequence[str]
+    ) -> Iterator[SegmentStatus]:
+        """The present generation of each of these segments; those that do not exist (yet) are left out.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        keys = list(segment_keys)
+        for start in range(0, len(keys), _PIPELINE):
+            portion = keys[start : start + _PIPELINE]
+            bases = [keyspace.base(environment_id, key) for key in portion]
+            for key, reply in zip(portion, self._pipeline("status", bases, store_ids), strict=True):
+                if int(reply[0]):
+                    yield _status(SegmentId(environment_id, key, int(reply[0])), reply[1:], store_ids)
+
+    def expire(self, segment: SegmentId, store_id: str, token: str, beat: str) -> bool:
+        """Take the lease from a drain whose beat stands still; returns whether a wake-up is now the caller's to send.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        return bool(self._run("expire", segment, store_id, token, beat)[1])
+
+    def settle(self, segment: SegmentId, store_id: str, token: str) -> bool:
+        """End a drain that nobody runs: rewind to where it began, drop its mark; never while it holds the lease.
+
+        Returns:
+            Whether a wake-up is due, and now the caller's to send.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        return bool(self._run("settle", segment, store_id, token)[1])
+
+    def trim(self, segment: SegmentId, store_ids: Sequence[str], before_ms: int) -> int:
+        """Drop entries accepted before that time which every store has applied and no open drain may go back to.
+
+        Returns:
+            How many were dropped.
+
+        Raises:
+            Unavailable: the state server is away; what was dropped stays dropped, and the next trim goes on.
+        """
+        dropped, *payload_ids = self._run("trim", segment, f"{before_ms}-0", *store_ids)
+        name = keyspace.log_name(segment)
+        with state_errors():
+            for payload_id in payload_ids:
+                self._release_payload(payload_id.decode(), name)
+                base = keyspace.base(segment.environment_id, segment.segment_key)
+                self._client.srem(f"{base}:g{segment.generation}:releasing", payload_id)
+        return int(dropped)
+
+    def ahead(self) -> dict[SegmentId, str]:
+        """The index of logs that may be ahead of a cursor: segment -> ticket. A hint, not the truth.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            found = cast("dict[bytes, bytes]", self._client.hgetall(keyspace.AHEAD))
+        return {keyspace.segment_of(name.decode()): ticket.decode() for name, ticket in found.items()}
+
+    def index(self, segments: Iterable[SegmentId], ticket: str) -> None:
+        """Enter logs that were found ahead though the index did not have them.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            self._client.hset(keyspace.AHEAD, mapping={keyspace.log_name(segment): ticket for segment in segments})
+
+    def remove_from_index(self, segment: SegmentId, ticket: str) -> None:
+        """Take a log out, unless something was appended since that ticket was read (rule 11).
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        text = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end"
+        with state_errors():
+            self._client.eval(text, 1, keyspace.AHEAD, keyspace.log_name(segment), ticket)
+
+    def drop_cut_payloads(self) -> int:
+        """Release what was stored for requests that were cut before every one of their appends; returns how many.
+
+        The appends that did happen stay (their slices are whole), the others never will: nobody was told that the
+        request was accepted, and appending them now could overtake what was accepted since.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            limit = int((time.time() - CUT_AFTER_SECONDS) * 1000)
+            cut = cast("list[bytes]", self._client.zrangebyscore(keyspace.PAYLOADS, "-inf", limit))
+            for payload_id in cut:
+                text = payload_id.decode()
+                names = cast("set[bytes]", self._client.smembers(f"{keyspace.payload(text)}:logs"))
+                for name in names:
+                    segment = keyspace.segment_of(name.decode())
+                    base = keyspace.base(segment.environment_id, segment.segment_key)
+                    if self._client.zscore(f"{base}:g{segment.generation}:refs", text) is None:
+                        self._release_payload(text, name.decode())
+                self._client.zrem(keyspace.PAYLOADS, payload_id)
+        return len(cut)
+
+    def _release_payload(self, payload_id: str, name: str) -> None:
+        """Take a log's name from the payload's set; with the last one, both keys go (rule 2: never a counter)."""
+        text = (
+            "redis.call('SREM', KEYS[2], ARGV[1]) "
+            "if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('DEL', KEYS[1]) end"
+        )
+        key = keyspace.payload(payload_id)
+        self._client.eval(text, 2, key, f"{key}:logs", name)
+
+    def _run(self, name: str, segment: SegmentId, *arguments: object) -> Any:
+        base = keyspace.base(segment.environment_id, segment.segment_key)
+        return script(name)(self._client, base, segment.generation, *arguments)
+
+    def _pipeline(self, name: str, bases: Sequence[str], arguments: Sequence[str]) -> list[Any]:
+        def attempt() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for base in bases:
+                    pipe.evalsha(script(name).sha, 1, base, *arguments)
+                return pipe.execute()
+
+        with state_errors():
+            try:
+                return attempt()
+            except NoScriptError:
+                load(self._client, name)
+                return attempt()
+
+
+def _status(segment: SegmentId, reply: Sequence[Any], store_ids: Sequence[str]) -> SegmentStatus:
+    last, batches, total = reply[0].decode(), int(reply[1]), int(reply[2])
+    rest = iter(reply[3:])
+
+    def text() -> str:
+        return str(next(rest).decode())
+
+    stores: dict[str, StoreStatus] = {}
+    for store_id in store_ids:
+        position, applied, applied_bytes, epoch, woken, lease, beat, oldest = (text() for _ in range(8))
+        marks = tuple(Mark(text(), text(), text()) for _ in range(int(next(rest))))
+        stores[store_id] = StoreStatus(
+            position=position,
+            batches_behind=batches - int(applied),
+            bytes_behind=total - int(applied_bytes),
+            epoch=epoch,
+            woken=woken == "1",
+            lease=lease,
+            beat=beat,
+            oldest_ms=int(oldest) if oldest else None,
+            marks=marks,
+            ahead=position != last,
+        )
+    return SegmentStatus(segment, batches, total, stores)
