@@ -1,0 +1,20 @@
+"""Stores that LaunchDarkly's SDKs read, behind one seam: ``SegmentStore``. ``open_store`` picks one by its record."""
+
+from __future__ import annotations
+
+from worker.model import RedisStoreConfiguration, StoreRecord
+from worker.stores.redis import RedisStore
+from worker.stores.segment_store import BeforeWindow, SegmentStore, WriteSession
+
+__all__ = ["BeforeWindow", "SegmentStore", "WriteSession", "open_store"]
+
+
+def open_store(record: StoreRecord) -> SegmentStore:
+    """Make the store that a record describes. It connects when it is first used, so this cannot fail for I/O."""
+    configuration = record.configuration
+    if isinstance(configuration, RedisStoreConfiguration):
+        return RedisStore(configuration)
+    # boto3 costs 0.3 s and 6 MB to import: only deployments with a DynamoDB store pay for it.
+    from worker.stores.dynamodb import DynamoDBStore  # noqa: PLC0415
+
+    return DynamoDBStore(configuration)

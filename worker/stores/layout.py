@@ -1,0 +1,57 @@
+"""What LaunchDarkly's SDKs read: how a context key is hashed, and how keys and items are named."""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+
+from worker.model import SegmentPatch
+
+# DynamoDB attribute names. They, and the key names below, are the SDKs' words, fixed for ever.
+DYNAMODB_PARTITION_KEY = "namespace"
+DYNAMODB_SORT_KEY = "key"
+DYNAMODB_INCLUDED = "included"
+DYNAMODB_SYNCHRONIZED_ON = "synchronizedOn"
+
+
+def context_hashes(context_keys: Iterable[str]) -> list[bytes]:
+    """Hash context keys: standard padded base64 of SHA-256 of the UTF-8 key, 44 ASCII bytes each, in order."""
+    return [b2a_base64(sha256(key.encode()).digest(), newline=False) for key in context_keys]
+
+
+def context_hash(context_key: str) -> str:
+    """Hash one context key, as text."""
+    return context_hashes([context_key])[0].decode()
+
+
+def portions(patch: SegmentPatch, size: int) -> Iterator[SegmentPatch]:
+    """Cut a patch into patches of at most ``size`` members; adds come first, one portion may hold both."""
+    adds = len(patch.add)
+    for start in range(0, adds + len(patch.remove), size):
+        end = start + size
+        yield SegmentPatch(
+            segment_ref=patch.segment_ref,
+            add=patch.add[start:end],
+            remove=patch.remove[max(0, start - adds) : max(0, end - adds)],
+        )
+
+
+def redis_include_key(prefix: str, hashed: str) -> str:
+    """The Redis SET of segment refs that include a context."""
+    return f"{prefix}:big_segment_include:{hashed}"
+
+
+def redis_synchronized_on_key(prefix: str) -> str:
+    """The Redis STRING with the store's freshness, in epoch milliseconds."""
+    return f"{prefix}:big_segments_synchronized_on"
+
+
+def dynamodb_user_namespace(prefix: str) -> str:
+    """The partition of all contexts of a prefix; with an empty prefix there is no colon."""
+    return f"{prefix}:big_segments_user" if prefix else "big_segments_user"
+
+
+def dynamodb_metadata_key(prefix: str) -> str:
+    """Partition key and sort key of the metadata item."""
+    return f"{prefix}:big_segments_metadata" if prefix else "big_segments_metadata"
