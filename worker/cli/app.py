@@ -1,0 +1,39 @@
+"""The command line as Typer sees it. The modules of commands import nothing heavy at their top: --help is quick."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from worker.cli import init, roles, serve, up
+
+app = typer.Typer(
+    name="segsync",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback is for a bug report: plain, whole, without the values of variables
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"segsync {version('segsync')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Keep LaunchDarkly synced segments up to date: partners' cohort webhooks in, Redis or DynamoDB membership out."""
+
+
+app.command("up")(up.command)
+app.command("serve")(serve.command)
+app.command("worker")(roles.worker)
+app.command("scheduler")(roles.scheduler)
+app.command("init")(init.command)

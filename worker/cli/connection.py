@@ -1,0 +1,84 @@
+"""How commands find the service they are about: a data directory's connection.json, else SEGSYNC_* variables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli.data_directory import CONNECTION_FILE
+from worker.errors import Misconfigured
+
+if TYPE_CHECKING:  # every command imports this module, and `segsync --help` must not wait for pydantic
+    from worker.settings import Settings
+
+DEFAULT_DATA_DIR = Path(".segsync")
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", help="Data directory of the `segsync up` to ask. Default: .segsync, else SEGSYNC_* variables."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service and what is known of it. What only `segsync up` knows is None for one found by SEGSYNC_*.
+
+    Attributes:
+        settings: settings whose state server is the service's.
+        url: where the receiver listens.
+        project_key: the project's key.
+        environment_key: the environment's key.
+        environment_id: the environment's client-side ID, the one in payloads.
+        writer_token: a token that may send payloads.
+        admin_token: a token that may do everything.
+        store: ``{"kind", "url", "prefix"}`` of the store that SDKs read.
+    """
+
+    settings: Settings
+    url: str | None = None
+    project_key: str | None = None
+    environment_key: str | None = None
+    environment_id: str | None = None
+    writer_token: str | None = field(default=None, repr=False)
+    admin_token: str | None = field(default=None, repr=False)
+    store: dict[str, str] | None = field(default=None, repr=False)
+
+
+def find_service(data_dir: Path | None) -> Service:
+    """Find the service: in this data directory when one is named, else in `.segsync`, else by SEGSYNC_* variables.
+
+    Raises:
+        Misconfigured: there is none; the message names both ways.
+    """
+    from worker.settings import load_settings
+
+    settings = load_settings()
+    facts = _read(data_dir or DEFAULT_DATA_DIR)
+    if facts is not None:
+        state_url = type(settings.state_url)(facts.pop("state_url"))
+        return Service(settings=settings.model_copy(update={"state_url": state_url}), **facts)
+    if data_dir is None and "state_url" in settings.model_fields_set:
+        return Service(settings=settings)
+    raise Misconfigured(
+        f"no running `segsync up` in {data_dir or DEFAULT_DATA_DIR}: "
+        "start it, name its directory with --data-dir, or set SEGSYNC_STATE_URL"
+    )
+
+
+def _read(data_dir: Path) -> dict[str, Any] | None:
+    path = data_dir / CONNECTION_FILE
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Misconfigured(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise Misconfigured(f"{path} is damaged; start `segsync up` again") from None
+    return facts

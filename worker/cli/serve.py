@@ -1,0 +1,70 @@
+"""``segsync serve``: the receiver, on uvicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Annotated
+
+import typer
+
+from worker.cli.roles import Supervisor, note_supervisor
+
+_GRACEFUL_SECONDS = 5  # what is being read and answered when the stop comes; appends take milliseconds
+_STARTUP_FAILURE = 3  # uvicorn's own exit code for it
+
+
+def command(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: SEGSYNC_HOST, else 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; 0 picks a free one. Default: SEGSYNC_PORT, else 8080."),
+    ] = None,
+    fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, inherited.")] = None,
+    supervisor: Supervisor = None,
+) -> None:
+    """Run the receiver: takes partners' payloads. Start as many as needed, on as many machines."""
+    import uvicorn
+
+    from worker.cli.listener import BACKLOG, listen, url_of
+    from worker.processes import announce_ready
+    from worker.settings import load_settings
+
+    note_supervisor(supervisor)
+    settings = load_settings()
+    listener = (
+        socket.socket(fileno=fd)
+        if fd is not None
+        else listen(host or settings.host, settings.port if port is None else port)
+    )
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                print(f"segsync receiver: listening on {url_of(listener)}", flush=True)
+                announce_ready()
+
+    server = Server(
+        uvicorn.Config(
+            "worker.asgi:create_app",
+            factory=True,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_level=settings.log_level,
+            access_log=False,
+            server_header=False,
+            # Nothing here looks at the client's address; a header that anybody can send must not change it.
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+        )
+    )
+    with contextlib.closing(listener), contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if not server.started:
+        raise typer.Exit(_STARTUP_FAILURE)

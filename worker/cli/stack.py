@@ -1,0 +1,203 @@
+"""The whole service as children of one process: what is started in which order, and when it counts as answering."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+
+import worker
+from worker.cli import logs
+from worker.cli.data_directory import DataDirectory
+from worker.cli.embedded import HOST, settle
+from worker.cli.listener import url_of
+from worker.cli.signals import Signals
+from worker.cli.supervisor import Child, Role, Supervisor
+from worker.errors import Misconfigured
+from worker.model import RedisStoreConfiguration
+from worker.settings import Settings
+from worker.stores.layout import redis_synchronized_on_key
+from worker.wiring import open_records
+
+_PREFIX = "launchdarkly"
+_TICK = 0.1
+_START_SECONDS = 60.0  # the roles; three Python processes on a busy machine take a few
+_LOADING_HINT_SECONDS = 5.0
+_HOPELESS_DEATHS = 3  # of a child that was never ready: starting it again does not help
+# With a backlog from before, synchronizedOn is rightly older than this start until it has been applied.
+_FRESH_SECONDS = 5.0
+
+
+class Stack:
+    """One service in one data directory."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        directory: DataDirectory,
+        listener: socket,
+        binary: str,
+        signals: Signals,
+        say: Callable[[str], None],
+    ) -> None:
+        self._listener = listener
+        self._directory = directory
+        self._binary = binary
+        self._signals = signals
+        self._say = say
+        self._supervisor = Supervisor(say)
+        self._credentials = directory.credentials()
+        self._server = settle(directory.server, self._credentials.state_password)
+        self._settings = settings.model_copy(update={"state_url": SecretStr(self._server.url), "durability": "fsync"})
+        self.url = url_of(listener)
+
+    def start(self) -> dict[str, Any]:
+        """Start everything, and return the facts of connection.json once it answers.
+
+        Raises:
+            Misconfigured: a part does not start.
+            Stopped: somebody asked to stop meanwhile.
+        """
+        started_ms = time.time_ns() // 1_000_000
+        self._start_server()
+        facts = self._bootstrap()
+        receiver, worker, scheduler = (self._supervisor.start(role) for role in self._roles())
+        self._await(receiver, self._receiver_answers)
+        self._await(worker, lambda: worker.ready)
+        self._await(scheduler, lambda: self._synchronized_on() is not None)
+        self._await_fresh(started_ms)
+        return facts
+
+    def watch(self) -> None:
+        """Keep everything alive until somebody asks to stop."""
+        while True:
+            self._turn()
+
+    def stop(self) -> None:
+        """Stop everything; nothing is accepted from the first moment on."""
+        self._listener.close()
+        self._supervisor.stop()
+
+    def _turn(self) -> None:
+        self._signals.check()
+        self._supervisor.tend()
+        self._signals.wait(_TICK)
+
+    def _start_server(self) -> None:
+        server = self._supervisor.start(self._server.role(self._binary, self._directory.logs / "server.log"))
+        hint = time.monotonic() + _LOADING_HINT_SECONDS
+        while not self._server.answers():
+            _check_hope(server)
+            if time.monotonic() >= hint:
+                hint = float("inf")
+                self._say("the server is still loading its data")
+            self._turn()
+
+    def _bootstrap(self) -> dict[str, Any]:
+        """Create what is missing in the state server, and return what connection.json says."""
+        credentials, server = self._credentials, self._server
+        made = open_records(self._settings).bootstrap(
+            environment_id=credentials.environment_id,
+            store_configuration=RedisStoreConfiguration(
+                host=HOST, port=server.port, password=SecretStr(credentials.state_password), prefix=_PREFIX
+            ),
+            writer_token=credentials.writer_token,
+            admin_token=credentials.admin_token,
+        )
+        return {
+            "url": self.url,
+            "project_key": made.project_key,
+            "environment_key": made.environment_key,
+            "environment_id": made.environment_id,
+            "writer_token": credentials.writer_token,
+            "admin_token": credentials.admin_token,
+            "state_url": server.url,
+            "store": {"kind": "redis", "url": server.url, "prefix": _PREFIX},
+        }
+
+    def _roles(self) -> list[Role]:
+        environment = child_environment(self._settings, self._listener)
+        listener_fd = self._listener.fileno()
+
+        def role(name: str, *arguments: str, pass_fds: tuple[int, ...] = ()) -> Role:
+            # -P: a directory called `worker` where the user happens to stand is not ours.
+            argv = [sys.executable, "-P", "-m", "worker", *arguments]
+            log = self._directory.logs / f"{name}.log"
+            return Role(name, argv, log, env=environment, pass_fds=pass_fds, reports=True)
+
+        return [
+            role("receiver", "serve", "--fd", str(listener_fd), pass_fds=(listener_fd,)),
+            role("worker", "worker"),
+            role("scheduler", "scheduler"),
+        ]
+
+    def _await(self, child: Child, answers: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not answers():
+            _check_hope(child)
+            if time.monotonic() >= deadline:
+                raise Misconfigured(_does_not_start(child, f"within {_START_SECONDS:g} s"))
+            self._turn()
+
+    def _await_fresh(self, started_ms: int) -> None:
+        deadline = time.monotonic() + _FRESH_SECONDS
+        while (self._synchronized_on() or 0) < started_ms:
+            if time.monotonic() >= deadline:
+                self._say("the store lags behind: batches from before are still being applied")
+                return
+            self._turn()
+
+    def _receiver_answers(self) -> bool:
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=1)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _synchronized_on(self) -> int | None:
+        with self._server.client() as client:
+            try:
+                value = client.get(redis_synchronized_on_key(_PREFIX))
+            except RedisError:
+                return None
+        return int(str(value)) if value else None
+
+
+def child_environment(settings: Settings, listener: socket) -> dict[str, str]:
+    """The environment of our roles: the user's, with what `segsync up` decides laid over it."""
+    host, port = listener.getsockname()[:2]
+    environment = os.environ | {
+        "SEGSYNC_STATE_URL": settings.state_url.get_secret_value(),
+        "SEGSYNC_HOST": host,
+        "SEGSYNC_PORT": str(port),
+        "SEGSYNC_DURABILITY": settings.durability,
+        "PYTHONUNBUFFERED": "1",  # a child that dies must have said why
+    }
+    root = str(Path(worker.__file__).parent.parent)
+    if root not in sysconfig.get_paths().values():  # a source tree that may not be installed
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    return environment
+
+
+def _check_hope(child: Child) -> None:
+    """Raise Misconfigured if a child has died so often before it was ever ready that it never will be."""
+    if child.deaths >= _HOPELESS_DEATHS or (child.role.foundation and child.deaths):
+        raise Misconfigured(_does_not_start(child, f"and has died {child.deaths} times"))
+
+
+def _does_not_start(child: Child, how: str) -> str:
+    last = "".join(f": {line}" for line in logs.last_lines(child.role.log, 1))
+    return f"the {child.role.name} does not start {how}{last} (log: {child.role.log})"
