@@ -191,7 +191,8 @@ class DynamoDBWriteSession:
             Key={DYNAMODB_PARTITION_KEY: {"S": self._namespace}, DYNAMODB_SORT_KEY: {"S": hashed}},
             UpdateExpression=f"ADD {DYNAMODB_INCLUDED} :refs",
             ExpressionAttributeValues={":refs": {"SS": [segment_ref]}},
-            ReturnValues="UPDATED_OLD",
+            # Not UPDATED_OLD: whether it tells of a set that ADD left as it was is not documented.
+            ReturnValues="ALL_OLD",
         )
         before = answer.get("Attributes", {}).get(DYNAMODB_INCLUDED, {}).get("SS", ())
         return segment_ref not in before

@@ -6,9 +6,12 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
-    EndpointConnectionError,
     HTTPClientError,
     ReadTimeoutError,
+    SSLError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
 )
 
 from worker.errors import Unavailable
@@ -48,7 +51,8 @@ def _may_have_landed(fault: BotoCoreError | ClientError) -> bool:
         # An internal error says nothing about whether the write was done.
         status: int = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= _FIRST_SERVER_ERROR
-    return isinstance(fault, HTTPClientError) and not isinstance(fault, EndpointConnectionError | ConnectTimeoutError)
+    # The rest of botocore's own errors comes before the request is sent: no credentials, no connection.
+    return isinstance(fault, HTTPClientError | SSLError)
 
 
 def _reason(fault: BotoCoreError | ClientError) -> str:
@@ -57,6 +61,6 @@ def _reason(fault: BotoCoreError | ClientError) -> str:
         return f"it answered {code}: {_ADVICE.get(code, 'see the documentation of this AWS error')}"
     if isinstance(fault, ReadTimeoutError | ConnectTimeoutError):
         return "no answer in time; see the network between here and AWS"
-    if isinstance(fault, HTTPClientError):
+    if isinstance(fault, HTTPClientError | BotoConnectionError):
         return "cannot be reached; see the endpoint, and the network between here and AWS"
     return f"no request could be made ({type(fault).__name__}); see the AWS credentials and settings of this process"

@@ -1,0 +1,299 @@
+"""What every store promises (see ``SegmentStore``), on memory, a real Redis server and moto's DynamoDB."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from ldclient.integrations import DynamoDB, Redis
+from ldclient.interfaces import BigSegmentStore
+from servers import MotoServer, ValkeyServer, free_port
+
+from worker.errors import Unavailable
+from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, SegmentPatch, WriteCounts
+from worker.stores import SegmentStore, dynamodb, redis_session
+from worker.stores.dynamodb import DynamoDBStore
+from worker.stores.layout import context_hash
+from worker.stores.memory import MemoryStore
+from worker.stores.redis import RedisStore
+
+REF = "beta-users.g1"
+OTHER_REF = "vip.g3"
+
+
+@dataclass
+class Subject:
+    """A store under test, and what is needed to look at it from outside."""
+
+    store: SegmentStore
+    window: int
+    leaves_anything: Callable[[str], bool]
+    sdk: BigSegmentStore | None = None
+
+    def write(self, add: list[str], remove: list[str] | None = None, ref: str = REF) -> WriteCounts:
+        with self.store.session() as session:
+            return session.write(SegmentPatch(ref, add, remove or []), lambda: None)
+
+
+@pytest.fixture(
+    params=["memory", "redis", "redis-empty-prefix", "redis-prefix", "dynamodb", "dynamodb-prefix"],
+)
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    kind, _, prefix = request.param.partition("-")
+    if kind == "memory":
+        yield _memory()
+    elif kind == "redis":
+        request.getfixturevalue("real_redis")
+        yield from _redis(
+            request.getfixturevalue("valkey"), {"": "launchdarkly", "empty-prefix": ""}.get(prefix, "ours")
+        )
+    else:
+        request.getfixturevalue("monkeypatch").setattr(dynamodb, "WINDOW", 10)  # moto does 120 updates a second
+        moto = request.getfixturevalue("moto_server")
+        yield from _dynamodb(moto, request.getfixturevalue("dynamodb_table"), "ours" if prefix else "")
+
+
+def _memory() -> Subject:
+    store = MemoryStore()
+    return Subject(store, 2_000, lambda key: context_hash(key) in store._included)
+
+
+def _redis(server: ValkeyServer, prefix: str) -> Iterator[Subject]:
+    store = RedisStore(RedisStoreConfiguration(host=server.host, port=server.port, prefix=prefix))
+    sdk = Redis.new_big_segment_store(url=server.url, prefix=prefix)
+    client = server.client()
+    yield Subject(
+        store,
+        redis_session.WINDOW,
+        lambda key: any(context_hash(key).encode() in name for name in client.scan_iter()),
+        sdk,
+    )
+    sdk.stop()  # type: ignore[no-untyped-call]
+    client.close()
+    store.close()
+
+
+def _dynamodb(moto: MotoServer, table: str, prefix: str) -> Iterator[Subject]:
+    store = DynamoDBStore(
+        DynamoDBStoreConfiguration(tableName=table, region=moto.region, endpoint=moto.url, prefix=prefix)
+    )
+    sdk = DynamoDB.new_big_segment_store(
+        table, prefix=prefix, dynamodb_opts={"region_name": moto.region, "endpoint_url": moto.url}
+    )
+    client = moto.client()
+    yield Subject(
+        store,
+        dynamodb.WINDOW,
+        lambda key: any(item["key"]["S"] == context_hash(key) for item in client.scan(TableName=table)["Items"]),
+        sdk,
+    )
+    sdk.stop()
+    client.close()
+    store.close()
+
+
+def test_an_added_member_is_included(subject: Subject) -> None:
+    assert subject.write(["ann"]) == WriteCounts(1, 0)
+    assert subject.store.included("ann") == {REF}
+    assert subject.store.included("bob") == set()
+
+
+def test_a_removed_member_is_not_included_any_more(subject: Subject) -> None:
+    subject.write(["ann", "bob"])
+    assert subject.write([], ["ann"]) == WriteCounts(0, 1)
+    assert subject.store.included("ann") == set()
+    assert subject.store.included("bob") == {REF}
+
+
+def test_one_patch_may_add_some_and_remove_others(subject: Subject) -> None:
+    subject.write(["ann", "bob"])
+    assert subject.write(["eve", "dan"], ["ann"]) == WriteCounts(2, 1)
+    assert [key for key in ("ann", "bob", "dan", "eve") if subject.store.included(key)] == ["bob", "dan", "eve"]
+
+
+def test_counts_tell_what_really_changed(subject: Subject) -> None:
+    subject.write(["ann", "bob"])
+    assert subject.write(["bob", "eve"], ["ann", "never-was"]) == WriteCounts(1, 1)
+
+
+def test_a_patch_applied_twice_is_a_patch_applied_once(subject: Subject) -> None:
+    subject.write(["bob"])
+    subject.write(["ann"], ["bob"])
+    assert subject.write(["ann"], ["bob"]) == WriteCounts(0, 0)
+    assert (subject.store.included("ann"), subject.store.included("bob")) == ({REF}, set())
+
+
+def test_removing_a_member_who_is_not_there_leaves_nothing_behind(subject: Subject) -> None:
+    assert subject.write([], ["never-was"]) == WriteCounts(0, 0)
+    assert not subject.leaves_anything("never-was")
+
+
+def test_an_empty_patch_writes_nothing_and_asks_nobody(subject: Subject) -> None:
+    asked: list[None] = []
+    with subject.store.session() as session:
+        assert session.write(SegmentPatch(REF, [], []), lambda: asked.append(None)) == WriteCounts(0, 0)
+    assert not asked
+
+
+def test_a_context_can_be_in_several_segments(subject: Subject) -> None:
+    subject.write(["ann"])
+    subject.write(["ann"], ref=OTHER_REF)
+    assert subject.store.included("ann") == {REF, OTHER_REF}
+    subject.write([], ["ann"])
+    assert subject.store.included("ann") == {OTHER_REF}
+
+
+@pytest.mark.parametrize("key", ["zoë@example.com", "名前", "𐍈🎉", "with space:and*glob\r\n", "\x00", " ", "x" * 3_000])
+def test_any_text_is_a_context_key(subject: Subject, key: str) -> None:
+    assert subject.write([key]) == WriteCounts(1, 0)
+    assert subject.store.included(key) == {REF}
+
+
+def test_freshness_is_unknown_until_it_is_set_and_then_what_was_set(subject: Subject) -> None:
+    assert subject.store.synchronized_on() is None
+    subject.store.set_synchronized_on(1_750_000_000_000)
+    subject.store.set_synchronized_on(1_750_000_030_000)
+    assert subject.store.synchronized_on() == 1_750_000_030_000
+
+
+def test_applying_a_patch_does_not_touch_freshness(subject: Subject) -> None:
+    subject.write(["ann"])
+    assert subject.store.synchronized_on() is None
+    subject.store.set_synchronized_on(17)
+    subject.write(["bob"], ["ann"])
+    assert subject.store.synchronized_on() == 17
+
+
+def test_a_large_patch_asks_before_each_window(subject: Subject) -> None:
+    members = [f"user-{number}" for number in range(subject.window * 3 + 7)]
+    asked: list[None] = []
+    with subject.store.session() as session:
+        counts = session.write(SegmentPatch(REF, members, ["never-was"]), lambda: asked.append(None))
+    assert counts == WriteCounts(len(members), 0)
+    assert len(asked) == 4
+    assert subject.store.included(members[0]) == subject.store.included(members[-1]) == {REF}
+
+
+class StopHere(Exception):
+    """What a drain raises when its lease is gone."""
+
+
+@pytest.mark.parametrize("windows", [0, 1, 2, 3])
+def test_the_caller_can_stop_a_large_patch_between_windows(subject: Subject, windows: int) -> None:
+    members = [f"user-{number}" for number in range(subject.window * 5)]
+    permitted = iter(range(windows))
+
+    def before_window() -> None:
+        if next(permitted, None) is None:
+            raise StopHere
+
+    with subject.store.session() as session:
+        with pytest.raises(StopHere):
+            session.write(SegmentPatch(REF, members, []), before_window)
+        written = subject.window * windows
+        assert not subject.store.included(members[written])
+        if windows:
+            assert subject.store.included(members[written - 1]) == {REF}
+        # Everything sent was answered: the session is fit for another write, with counts of its own.
+        assert session.write(SegmentPatch(REF, ["late"], []), lambda: None) == WriteCounts(1, 0)
+
+
+def test_sessions_write_at_the_same_time(subject: Subject) -> None:
+    def add(ref: str) -> None:
+        with subject.store.session() as session:
+            ready.wait()
+            session.write(SegmentPatch(ref, [f"user-{number}" for number in range(20)], []), lambda: None)
+
+    refs = [f"segment-{number}.g1" for number in range(4)]
+    ready = threading.Barrier(len(refs), timeout=30)
+    threads = [threading.Thread(target=add, args=(ref,)) for ref in refs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert subject.store.included("user-0") == subject.store.included("user-19") == set(refs)
+
+
+def test_two_open_sessions_do_not_disturb_each_other(subject: Subject) -> None:
+    with subject.store.session() as one, subject.store.session() as two:
+        assert one.write(SegmentPatch(REF, ["ann", "bob"], []), lambda: None) == WriteCounts(2, 0)
+        assert two.write(SegmentPatch(REF, [], ["ann"]), lambda: None) == WriteCounts(0, 1)
+        assert one.write(SegmentPatch(REF, ["ann"], []), lambda: None) == WriteCounts(1, 0)
+    assert subject.store.included("ann") == {REF}
+
+
+def test_a_closed_store_opens_again_when_it_is_used(subject: Subject) -> None:
+    subject.write(["ann"])
+    subject.store.close()
+    subject.store.close()
+    assert subject.store.included("ann") == {REF}
+    assert subject.write(["bob"]) == WriteCounts(1, 0)
+
+
+def test_launchdarklys_sdk_reads_the_membership_that_was_written(subject: Subject) -> None:
+    sdk = _sdk_of(subject)
+    subject.write(["ann", "zoë 🎉", "gone"])
+    subject.write(["ann"], ["gone"], ref=OTHER_REF)
+    subject.write([], ["gone"])
+    assert sdk.get_membership(context_hash("ann")) == {REF: True, OTHER_REF: True}
+    assert sdk.get_membership(context_hash("zoë 🎉")) == {REF: True}
+    assert sdk.get_membership(context_hash("gone")) is None
+    assert sdk.get_membership(context_hash("never-was")) is None
+
+
+def test_launchdarklys_sdk_reads_the_freshness_that_was_set(subject: Subject) -> None:
+    sdk = _sdk_of(subject)
+    assert sdk.get_metadata().last_up_to_date is None
+    subject.store.set_synchronized_on(1_750_000_000_000)
+    assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
+
+
+def _sdk_of(subject: Subject) -> BigSegmentStore:
+    if subject.sdk is None:
+        pytest.skip("no SDK reads our memory")
+    return subject.sdk
+
+
+@pytest.fixture(params=["memory", "redis", "dynamodb"])
+def unreachable(request: pytest.FixtureRequest) -> Iterator[SegmentStore]:
+    if request.param == "memory":
+        memory = MemoryStore()
+        memory.away = True
+        yield memory
+        return
+    store: SegmentStore
+    if request.param == "redis":
+        store = RedisStore(RedisStoreConfiguration(host="127.0.0.1", port=free_port()))
+    else:
+        region = request.getfixturevalue("moto_server").region
+        endpoint = f"http://127.0.0.1:{free_port()}"
+        store = DynamoDBStore(DynamoDBStoreConfiguration(tableName="any", region=region, endpoint=endpoint))
+    yield store
+    store.close()
+
+
+def _write_somebody(store: SegmentStore) -> None:
+    with store.session() as session:
+        session.write(SegmentPatch(REF, ["zoe-77"], ["bob-78"]), lambda: None)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        _write_somebody,
+        lambda store: store.included("zoe-77"),
+        lambda store: store.synchronized_on(),
+        lambda store: store.set_synchronized_on(1),
+    ],
+    ids=["write", "included", "synchronized_on", "set_synchronized_on"],
+)
+def test_an_unreachable_store_is_unavailable_and_nothing_can_land(
+    unreachable: SegmentStore, use: Callable[[SegmentStore], object]
+) -> None:
+    with pytest.raises(Unavailable) as raised:
+        use(unreachable)
+    assert raised.value.dependency == "store"
+    assert not raised.value.fate_unknown
+    assert "zoe-77" not in str(raised.value)
