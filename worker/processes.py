@@ -1,0 +1,67 @@
+"""What a process owes its parent: to end when the parent is gone, and to say when it is ready."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_WATCH_SECONDS = 0.5  # how soon a process notices where the kernel does not tell it; one getppid each
+
+_ready_fd: int | None = None
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Make the calling process end, at once and unasked, when its parent is gone; also when it is gone already.
+
+    On Linux the kernel sends the SIGKILL, even to a process that is stuck, and the wish survives ``exec``. It
+    watches the *thread* that forked: a parent forks its children from a thread that lives as long as it does.
+    Elsewhere a thread of the calling process watches, which ``exec`` and ``fork`` end.
+
+    Args:
+        parent: the parent's process id, when the caller knows it; closes the gap between the fork and this call.
+    """
+    expected = parent or os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    else:
+        threading.Thread(target=_watch, args=(expected,), name="end-with-parent", daemon=True).start()
+    if os.getppid() != expected:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def supervised(parent: int, ready_fd: int) -> None:
+    """Note that ``segsync up`` has started this process: it ends with it, and reports to it when ready.
+
+    Args:
+        parent: the process id of ``segsync up``.
+        ready_fd: the writing end of a pipe that ``segsync up`` reads.
+    """
+    global _ready_fd  # noqa: PLW0603 - a process has one supervisor
+    end_with_parent(parent)
+    os.set_inheritable(ready_fd, False)  # noqa: FBT003
+    _ready_fd = ready_fd
+
+
+def announce_ready() -> None:
+    """Tell the supervisor, when there is one, that this process does its work from now on. Said once; idempotent."""
+    global _ready_fd
+    if _ready_fd is None:
+        return
+    fd, _ready_fd = _ready_fd, None
+    try:
+        os.write(fd, b"ready\n")
+    except OSError:
+        pass  # the supervisor is gone, and this process about to follow
+    finally:
+        os.close(fd)
