@@ -28,20 +28,22 @@ def worker(
     supervisor: Supervisor = None,
 ) -> None:
     """Run a worker: applies what was accepted to the stores. Start as many as needed, on as many machines."""
+    note_supervisor(supervisor)
+
     from worker.celery import run_worker
     from worker.settings import load_settings
 
-    note_supervisor(supervisor)
     wanted = load_settings().concurrency if concurrency is None else concurrency
-    run_worker(wanted or _cores())
+    raise typer.Exit(run_worker(wanted or _cores()))
 
 
 def scheduler(supervisor: Supervisor = None) -> None:
-    """Run the scheduler: wakes workers for what must happen regularly. Start one."""
+    """Run the scheduler: freshness, sweeps and trims. Start one; a second one is harmless."""
+    note_supervisor(supervisor)
+
     from worker.celery import run_scheduler
 
-    note_supervisor(supervisor)
-    run_scheduler()
+    raise typer.Exit(run_scheduler())
 
 
 def _cores() -> int:

@@ -26,14 +26,17 @@ def command(
     supervisor: Supervisor = None,
 ) -> None:
     """Run the receiver: takes partners' payloads. Start as many as needed, on as many machines."""
+    note_supervisor(supervisor)
+
     import uvicorn
 
     from worker.cli.listener import BACKLOG, listen, url_of
+    from worker.logs import configure_logs
     from worker.processes import announce_ready
     from worker.settings import load_settings
 
-    note_supervisor(supervisor)
     settings = load_settings()
+    configure_logs(settings.log_level)
     listener = (
         socket.socket(fileno=fd)
         if fd is not None
@@ -55,7 +58,7 @@ def command(
             http="httptools",
             ws="none",
             lifespan="on",
-            log_level=settings.log_level,
+            log_config=None,  # its lines go the way of all others
             access_log=False,
             server_header=False,
             # Nothing here looks at the client's address; a header that anybody can send must not change it.

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import http.client
-import os
-import sys
-import sysconfig
 import time
 from collections.abc import Callable
-from pathlib import Path
 from socket import socket
 from typing import Any
 
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
-import worker
-from worker.cli import logs
+from worker.cli import log_files
 from worker.cli.data_directory import DataDirectory
 from worker.cli.embedded import HOST, settle
 from worker.cli.listener import url_of
+from worker.cli.ourselves import command_line, environment
 from worker.cli.signals import Signals
 from worker.cli.supervisor import Child, Role, Supervisor
 from worker.errors import Misconfigured
@@ -97,11 +93,14 @@ class Stack:
         server = self._supervisor.start(self._server.role(self._binary, self._directory.logs / "server.log"))
         hint = time.monotonic() + _LOADING_HINT_SECONDS
         while not self._server.answers():
-            _check_hope(server)
+            # What ends it now would end it again: a fault in its data, or a program that is no Valkey.
+            if (fate := server.died()) is not None:
+                raise Misconfigured(_does_not_start(server, f"and {fate}"))
             if time.monotonic() >= hint:
                 hint = float("inf")
                 self._say("the server is still loading its data")
-            self._turn()
+            self._signals.check()
+            self._signals.wait(_TICK)
 
     def _bootstrap(self) -> dict[str, Any]:
         """Create what is missing in the state server, and return what connection.json says."""
@@ -126,14 +125,12 @@ class Stack:
         }
 
     def _roles(self) -> list[Role]:
-        environment = child_environment(self._settings, self._listener)
+        variables = child_environment(self._settings, self._listener)
         listener_fd = self._listener.fileno()
 
         def role(name: str, *arguments: str, pass_fds: tuple[int, ...] = ()) -> Role:
-            # -P: a directory called `worker` where the user happens to stand is not ours.
-            argv = [sys.executable, "-P", "-m", "worker", *arguments]
             log = self._directory.logs / f"{name}.log"
-            return Role(name, argv, log, env=environment, pass_fds=pass_fds, reports=True)
+            return Role(name, command_line(*arguments), log, env=variables, pass_fds=pass_fds, reports=True)
 
         return [
             role("receiver", "serve", "--fd", str(listener_fd), pass_fds=(listener_fd,)),
@@ -179,25 +176,21 @@ class Stack:
 def child_environment(settings: Settings, listener: socket) -> dict[str, str]:
     """The environment of our roles: the user's, with what `segsync up` decides laid over it."""
     host, port = listener.getsockname()[:2]
-    environment = os.environ | {
+    return environment() | {
         "SEGSYNC_STATE_URL": settings.state_url.get_secret_value(),
         "SEGSYNC_HOST": host,
         "SEGSYNC_PORT": str(port),
         "SEGSYNC_DURABILITY": settings.durability,
         "PYTHONUNBUFFERED": "1",  # a child that dies must have said why
     }
-    root = str(Path(worker.__file__).parent.parent)
-    if root not in sysconfig.get_paths().values():  # a source tree that may not be installed
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-    return environment
 
 
 def _check_hope(child: Child) -> None:
     """Raise Misconfigured if a child has died so often before it was ever ready that it never will be."""
-    if child.deaths >= _HOPELESS_DEATHS or (child.role.foundation and child.deaths):
+    if child.deaths >= _HOPELESS_DEATHS:
         raise Misconfigured(_does_not_start(child, f"and has died {child.deaths} times"))
 
 
 def _does_not_start(child: Child, how: str) -> str:
-    last = "".join(f": {line}" for line in logs.last_lines(child.role.log, 1))
+    last = "".join(f": {line}" for line in log_files.last_lines(child.role.log, 1))
     return f"the {child.role.name} does not start {how}{last} (log: {child.role.log})"

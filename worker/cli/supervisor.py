@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from worker.cli import logs
+from worker.cli import log_files
 from worker.errors import Misconfigured
 from worker.processes import end_with_parent
 
@@ -59,7 +59,7 @@ class Child:
         self.role = role
         self.deaths = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._delay = FIRST_DELAY
+        self.delay = self._next_delay = FIRST_DELAY
         self._started = self._due = 0.0
         self._report_fd: int | None = None
         self._reported = False
@@ -92,7 +92,7 @@ class Child:
             argv += ["--supervisor", f"{os.getpid()}:{write_fd}"]
             pass_fds.append(write_fd)
         try:
-            with logs.open_log(self.role.log) as log:
+            with log_files.open_log(self.role.log) as log:
                 self._process = subprocess.Popen(  # noqa: S603
                     argv,
                     stdin=subprocess.DEVNULL,
@@ -120,13 +120,11 @@ class Child:
         self._bury()
         now = time.monotonic()
         if now - self._started >= STEADY_AFTER:
-            self._delay = FIRST_DELAY
-        self._due = now + self._delay
+            self._next_delay = FIRST_DELAY
         self.deaths += 1
-        fate = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        line = f"{fate}; starting it again in {self._delay:g} s"
-        self._delay = min(self._delay * 2, LAST_DELAY)
-        return line
+        self.delay, self._next_delay = self._next_delay, min(self._next_delay * 2, LAST_DELAY)
+        self._due = now + self.delay
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def due(self) -> bool:
         """Whether it is time to start it again."""
@@ -180,15 +178,16 @@ class Supervisor:
         """Notice who has died, start again who is due. Call it at every signal and every 0.1 s or so."""
         for child in self.children.values():
             if (fate := child.died()) is not None:
-                self._say(f"the {child.role.name} {fate} (log: {child.role.log})")
-                for line in logs.last_lines(child.role.log, _LOG_LINES):
+                again = f"starting it again in {child.delay:g} s"
+                self._say(f"the {child.role.name} {fate}; {again} (log: {child.role.log})")
+                for line in log_files.last_lines(child.role.log, _LOG_LINES):
                     self._say(f"    {line}")
             elif child.due():
                 child.start()
         if time.monotonic() - self._logs_bounded >= _BOUND_LOGS_EVERY:
             self._logs_bounded = time.monotonic()
             for child in self.children.values():
-                logs.bound(child.role.log)
+                log_files.bound(child.role.log)
 
     def stop(self) -> None:
         """End everybody, the last started first, foundations after the others; within 10 s, killing who is late.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import worker.cli.app
-from worker.cli import logs, main
+from worker.cli import log_files, main
 from worker.cli.init import redis_configuration
 from worker.cli.listener import listen, url_of
 from worker.cli.signals import Signals, Stopped
@@ -103,12 +103,12 @@ def test_the_end_of_a_child_wakes_the_waiting() -> None:
 
 
 def test_a_log_is_bounded_while_its_child_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "LIMIT_BYTES", 10)
+    monkeypatch.setattr(log_files, "LIMIT_BYTES", 10)
     path = tmp_path / "worker.log"
-    with logs.open_log(path) as log:
+    with log_files.open_log(path) as log:
         log.write(b"0123456789\n")
         log.flush()
-        logs.bound(path)
+        log_files.bound(path)
         log.write(b"more\n")
 
     assert path.read_text() == "more\n"
@@ -119,8 +119,8 @@ def test_the_last_lines_of_a_log_skip_blank_ones(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
     path.write_text("first\nsecond\n\nthird\n\n")
 
-    assert logs.last_lines(path, 2) == ["second", "third"]
-    assert logs.last_lines(tmp_path / "none", 2) == []
+    assert log_files.last_lines(path, 2) == ["second", "third"]
+    assert log_files.last_lines(tmp_path / "none", 2) == []
 
 
 def test_a_store_url_is_read_as_a_configuration() -> None:

@@ -94,7 +94,7 @@ def test_a_child_that_has_lived_ten_seconds_starts_with_the_short_delay_again(
     supervisor: Supervisor, role: Callable[..., Role], said: Said
 ) -> None:
     child = supervisor.start(role(SLEEP))
-    child._delay = 5.0
+    child._next_delay = 5.0
     child._started -= module.STEADY_AFTER
     os.kill(child.pid or 0, signal.SIGKILL)
 
