@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import Misconfigured
 
-Durability = Literal["fsync", "everysec", "replica", "memory"]
+Durability = Literal["fsync", "everysec", "memory"]
 
 
 class Settings(BaseSettings):
@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(
         None, description="Celery's broker; the state server when unset. RabbitMQ and SQS URLs work too"
     )
-    durability: Durability = Field("fsync", description="what a 2xx promises: fsync, everysec, replica or memory")
+    durability: Durability = Field("fsync", description="what a 2xx promises: fsync, everysec or memory")
     host: str = Field("127.0.0.1", description="address the receiver listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the receiver listens on")
     max_body_bytes: int = Field(

@@ -12,8 +12,9 @@ from redis.exceptions import NoScriptError
 
 from worker.errors import InvalidBatch
 from worker.log import entry, keyspace
-from worker.log.scripts import load, script, state_errors
+from worker.log.scripts import load, script
 from worker.model import Cohort, SegmentId
+from worker.state import state_errors
 
 
 @dataclass(slots=True, frozen=True)

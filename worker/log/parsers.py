@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 
 from worker.log import keyspace
-from worker.log.scripts import state_errors
+from worker.state import state_errors
 
 
 def keep_parser(client: redis.Redis, digest: str, text: str) -> None:

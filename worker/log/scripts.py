@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from worker.errors import Unavailable
+from worker.state import state_errors
 
 _FOLDER = Path(__file__).parent / "lua"
 
@@ -50,18 +48,3 @@ def load(client: redis.Redis, *names: str) -> None:
     """Make the server know these scripts, before a pipeline calls them by digest."""
     for name in names:
         client.script_load(script(name).text)
-
-
-@contextmanager
-def state_errors() -> Iterator[None]:
-    """Translate the state server's driver errors, once, at the edge.
-
-    Raises:
-        Unavailable: for every error of the driver; its fate is unknown unless the server answered.
-    """
-    try:
-        yield
-    except redis.exceptions.ResponseError as error:
-        raise Unavailable(f"state server refused: {error}", dependency="state") from error
-    except (RedisError, OSError) as error:
-        raise Unavailable(f"state server is away: {error}", dependency="state", fate_unknown=True) from error

@@ -11,8 +11,9 @@ import redis
 from redis.exceptions import NoScriptError
 
 from worker.log import keyspace
-from worker.log.scripts import load, script, state_errors
+from worker.log.scripts import load, script
 from worker.model import SegmentId
+from worker.state import state_errors
 
 # A request that names several segments has either appended to all of them by then, or never will.
 CUT_AFTER_SECONDS = 60

@@ -4,10 +4,11 @@
 -- Returns 1, or 0 when the lease or the epoch is not that of the take any more
 local generation, store, token = ARGV[1], ARGV[2], ARGV[3]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
-if lease(cursor) ~= token or epoch(cursor) ~= ARGV[4] then return 0 end
+local mark = redis.call('HGET', open, token)
+if lease(cursor) ~= token or epoch(cursor) ~= ARGV[4] or not mark then return 0 end
 if after(ARGV[5], last(generation)) then return redis.error_reply('BEYOND the last entry of the log') end
 if not after(ARGV[5], position(cursor)) then return redis.error_reply('BEHIND the cursor') end
-local connection = string.match(redis.call('HGET', open, token), '^%S+ %S+ %S+ (.*)$')
+local connection = string.match(mark, '^%S+ %S+ %S+ (.*)$')
 redis.call('HSET', cursor, 'position', ARGV[5], 'batches', ARGV[6], 'bytes', ARGV[7])
 redis.call('HINCRBY', cursor, 'beat', 1)
 redis.call('HSET', open, token, ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. connection)

@@ -1,0 +1,92 @@
+"""Entry: the Celery app, and the two roles that run on it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from celery import signals
+from celery.beat import Service
+
+from worker.logs import configure_logs
+from worker.processes import announce_ready, end_with_parent
+from worker.settings import load_settings
+from worker.sync.tasks import MAINTENANCE_QUEUE, create_celery
+from worker.sync.wake_ups import DRAIN_QUEUE
+
+settings = load_settings()
+app = create_celery(settings)
+
+
+@signals.setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    configure_logs(settings.log_level)
+
+
+@signals.worker_process_init.connect
+def _end_with_worker(**_: Any) -> None:
+    end_with_parent()
+
+
+def run_worker(concurrency: int) -> int:
+    """Run drains until told to stop; returns the exit code.
+
+    SIGTERM lets the drains in progress end: they give up by themselves within seconds.
+
+    Args:
+        concurrency: processes; 0 is one per core.
+    """
+    signals.worker_ready.connect(_announce, weak=False)
+    worker = app.Worker(
+        pool="prefork",
+        concurrency=concurrency or os.cpu_count() or 1,
+        queues=[DRAIN_QUEUE],
+        quiet=True,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def run_scheduler() -> int:
+    """Run the clock and what it fires, in one process, until told to stop; returns the exit code.
+
+    Several schedulers are harmless: everything they do is safe to do twice.
+    """
+    signals.worker_ready.connect(_start_at_once, weak=False)
+    # A thread: a process of its own would outlive a killed scheduler.
+    threading.Thread(target=_run_clock, name="clock", daemon=True).start()
+    worker = app.Worker(
+        pool="solo",
+        queues=[MAINTENANCE_QUEUE],
+        quiet=True,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _run_clock() -> None:
+    try:
+        Service(app, max_interval=1, remote_control=False).start()  # type: ignore[call-arg]  # stubs lag
+    finally:
+        # A scheduler without a clock would look alive and do nothing: let it be started anew.
+        os._exit(1)
+
+
+def _announce(**_: Any) -> None:
+    announce_ready()
+
+
+def _start_at_once(**_: Any) -> None:
+    """Freshness must not wait for the clock's first round."""
+    for name in ("segsync.heartbeat", "segsync.sweep"):
+        app.send_task(name, queue=MAINTENANCE_QUEUE, retry=False)
+    announce_ready()

@@ -1,0 +1,46 @@
+"""What the receiver answers: LaunchDarkly's statuses and error bodies, or what a manifest templates."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.responses import Response
+
+# Codes of LaunchDarkly's REST API.
+CODES = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limited",
+    500: "internal_error",
+    503: "service_unavailable",
+}
+# Partners' clients retry a 503 with their own backoff; this keeps those that obey the header from waiting long.
+RETRY_AFTER_SECONDS = "2"
+
+
+def json_answer(status: int, value: object) -> Response:
+    """Any value as JSON."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def error_answer(status: int, message: str, *, body: bytes | None = None) -> Response:
+    """An error: ``{"code", "message"}``, or the body that the integration's manifest templates."""
+    response = (
+        Response(body, status, media_type="application/json")
+        if body is not None
+        else json_answer(status, {"code": CODES[status], "message": message})
+    )
+    if status in {429, 503}:
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if status == 401:  # noqa: PLR2004
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def success_answer(body: bytes | None) -> Response:
+    """204, or 200 with the body that the integration's manifest templates."""
+    return Response(status_code=204) if body is None else Response(body, 200, media_type="application/json")

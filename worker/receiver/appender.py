@@ -1,0 +1,115 @@
+"""Group commit: requests that arrive together share one round trip to the state server, and one flush of its log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from worker.errors import InvalidBatch, Unavailable
+from worker.log.append import Appends, Batch, WakeUp
+from worker.log.durability import broken_promises
+from worker.wiring import Wiring
+
+# What one round trip carries at most: enough to share a flush among all who wait, little enough to answer soon.
+GROUP_BYTES = 8 * 1024 * 1024
+GROUP_BATCHES = 256
+# For how long an append is tried again while the state server is away. A server that restarts is back within this
+# time; partners wait at least twice as long. Repeating is safe: the log knows the batch's id.
+TRY_FOR_SECONDS = 2.0
+TRY_AGAIN_SECONDS = 0.1
+
+_log = structlog.get_logger(__name__)
+_Waiting = tuple[Batch, "asyncio.Future[list[WakeUp]]"]
+
+
+class Appender:
+    """Appends batches in the order they arrive, from one thread; the event loop never waits for the state server.
+
+    ``broken_promises`` tells what the state server does not keep of what the durability setting promises.
+    """
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._appends = Appends(wiring.client)
+        self._waiting: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="append")
+        self._checked = False
+        self.broken_promises: list[str] = []
+
+    async def append(self, batch: Batch) -> list[WakeUp]:
+        """Append one batch; returns, once it is in every one of its logs, the wake-ups that became due.
+
+        Raises:
+            InvalidBatch: a segment that it names has another context kind; nothing of it is in a log.
+            Unavailable: the state server is away; the batch may be in a log, or in some.
+        """
+        future: asyncio.Future[list[WakeUp]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((batch, future))
+        self._arrived.set()
+        return await future
+
+    async def run(self) -> None:
+        """Serve ``append`` until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while group := self._next_group():
+                await self._commit(loop, group)
+
+    def close(self) -> None:
+        """End the thread; what it is at is finished first."""
+        self._thread.shutdown()
+
+    def check_durability(self) -> None:
+        """Compare what the server keeps with what is promised, unless that was done since the last disconnection.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        if not self._checked:
+            self.broken_promises = broken_promises(self._wiring.client, self._wiring.settings.durability)
+            self._checked = True
+            for sentence in self.broken_promises:
+                _log.warning("durability.broken", problem=sentence)
+
+    def _next_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(group) < GROUP_BATCHES and size < GROUP_BYTES:
+            group.append(self._waiting.popleft())
+            size += len(group[-1][0].body)
+        return group
+
+    async def _commit(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting]) -> None:
+        try:
+            outcomes = await loop.run_in_executor(self._thread, self._append, [batch for batch, _ in group])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is each request's own to answer
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), outcome in zip(group, outcomes, strict=True):
+            if future.done():  # the partner hung up
+                continue
+            if isinstance(outcome, InvalidBatch):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _append(self, batches: list[Batch]) -> list[list[WakeUp] | InvalidBatch]:
+        deadline = time.monotonic() + TRY_FOR_SECONDS
+        while True:
+            try:
+                self.check_durability()
+                return self._appends.append(batches)
+            except Unavailable as error:
+                self._checked = False
+                if not error.fate_unknown or time.monotonic() >= deadline:
+                    raise
+                time.sleep(TRY_AGAIN_SECONDS)

@@ -1,0 +1,68 @@
+"""A snapshot of the records: who may do what, where, and which stores an environment has. Pure values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from worker.model import StoreRecord
+
+Role = Literal["reader", "writer", "admin"]
+
+
+class Environment(BaseModel):
+    """An environment of a project; its id is the client-side id, which payloads carry."""
+
+    model_config = ConfigDict(frozen=True)
+
+    environment_id: str
+    environment_key: str
+    project_key: str
+    name: str
+
+
+class Token(BaseModel):
+    """An access token, known by its hash alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    token_hash: str
+    name: str
+    role: Role
+    created_ms: int
+
+    @property
+    def may_write(self) -> bool:
+        """Whether payloads may be sent with it."""
+        return self.role in {"writer", "admin"}
+
+
+def token_hash(token: str) -> str:
+    """How a token is kept and looked up: tokens are long and random, so a plain SHA-256 keeps them secret."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+@dataclass(slots=True, frozen=True)
+class Directory:
+    """All records at one moment."""
+
+    version: int = 0
+    environments: Mapping[str, Environment] = field(default_factory=dict)
+    tokens: Mapping[str, Token] = field(default_factory=dict)
+    stores: Sequence[StoreRecord] = ()
+
+    def token(self, plain: str) -> Token | None:
+        """The token with this plain text; looked up by its hash, so timing tells nothing about the text."""
+        return self.tokens.get(token_hash(plain))
+
+    def stores_of(self, environment_id: str) -> list[StoreRecord]:
+        """The environment's stores, oldest first: the first one's replies count members."""
+        return [store for store in self.stores if store.environment_id == environment_id]
+
+    def store(self, store_id: str) -> StoreRecord | None:
+        """The store with that id."""
+        return next((store for store in self.stores if store.store_id == store_id), None)

@@ -1,0 +1,204 @@
+"""The records: projects, environments, tokens, stores; and what a fresh installation starts with."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+from pydantic import SecretStr
+
+from worker.errors import Misconfigured
+from worker.model import StoreConfiguration, StoreRecord
+from worker.records.directory import Directory, Environment, Role, Token, token_hash
+from worker.state import state_errors
+
+_VERSION = "segsync:records"  # string: counts changes, so that a cached snapshot knows when it is old
+_PROJECTS = "segsync:projects"  # hash: project key -> JSON
+_ENVIRONMENTS = "segsync:environments"  # hash: environment id -> JSON
+_TOKENS = "segsync:tokens"  # hash: SHA-256 of the token -> JSON
+_STORES = "segsync:stores"  # hash: store id -> JSON, with the store's password
+
+DEFAULT_PROJECT = "default"
+DEFAULT_ENVIRONMENT = "production"
+_ENVIRONMENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # it is part of keys: no slash, no brace
+
+
+@dataclass(slots=True, frozen=True)
+class Bootstrap:
+    """What ``Records.bootstrap`` found or made. Tokens are None when they exist already and were not given."""
+
+    project_key: str
+    environment_key: str
+    environment_id: str
+    writer_token: str | None
+    admin_token: str | None
+    store: StoreRecord
+
+
+class Records:
+    """Reads and writes the records. Safe between threads, as far as the client is."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def version(self) -> int:
+        """Moves with every change of a record.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            return int(cast("bytes | None", self._client.get(_VERSION)) or 0)
+
+    def directory(self) -> Directory:
+        """All records, as one consistent snapshot.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.get(_VERSION)
+            for key in (_ENVIRONMENTS, _TOKENS, _STORES):
+                pipe.hvals(key)
+            version, environments, tokens, stores = pipe.execute()
+        found = [Environment.model_validate_json(text) for text in environments]
+        known = [Token.model_validate_json(text) for text in tokens]
+        return Directory(
+            version=int(version or 0),
+            environments={environment.environment_id: environment for environment in found},
+            tokens={token.token_hash: token for token in known},
+            stores=sorted((StoreRecord.model_validate_json(text) for text in stores), key=lambda store: store.store_id),
+        )
+
+    def bootstrap(
+        self,
+        *,
+        environment_id: str | None,
+        store_configuration: StoreConfiguration,
+        writer_token: str | None = None,
+        admin_token: str | None = None,
+    ) -> Bootstrap:
+        """Make project ``default``, environment ``production``, a store and two tokens, as far as they are missing.
+
+        Idempotent. A given environment id or token is taken over; a store of the same kind is brought up to date.
+
+        Raises:
+            Misconfigured: the environment exists under another id, or the id given cannot be one.
+            Unavailable: the state server is away; what is missing then is made by the next call.
+        """
+        environment = self._bootstrap_environment(environment_id)
+        return Bootstrap(
+            project_key=environment.project_key,
+            environment_key=environment.environment_key,
+            environment_id=environment.environment_id,
+            writer_token=self._bootstrap_token("writer", writer_token),
+            admin_token=self._bootstrap_token("admin", admin_token),
+            store=self._bootstrap_store(environment.environment_id, store_configuration),
+        )
+
+    def _bootstrap_environment(self, environment_id: str | None) -> Environment:
+        existing = next(
+            (
+                found
+                for found in self.directory().environments.values()
+                if (found.project_key, found.environment_key) == (DEFAULT_PROJECT, DEFAULT_ENVIRONMENT)
+            ),
+            None,
+        )
+        if existing:
+            if environment_id not in {None, existing.environment_id}:
+                raise Misconfigured(
+                    f"environment {DEFAULT_PROJECT}/{DEFAULT_ENVIRONMENT} exists with id {existing.environment_id}; "
+                    "leave the id out, or use another state server"
+                )
+            return existing
+        made = Environment(
+            environment_id=environment_id or secrets.token_hex(12),
+            environment_key=DEFAULT_ENVIRONMENT,
+            project_key=DEFAULT_PROJECT,
+            name="Production",
+        )
+        if not _ENVIRONMENT_ID.fullmatch(made.environment_id):
+            raise Misconfigured(f"an environment id is 1 to 64 letters, digits, dots, dashes: not {environment_id!r}")
+        self._write(_PROJECTS, DEFAULT_PROJECT, json.dumps({"key": DEFAULT_PROJECT, "name": "Default"}))
+        self._write(_ENVIRONMENTS, made.environment_id, made.model_dump_json())
+        return made
+
+    def _bootstrap_token(self, role: Role, plain: str | None) -> str | None:
+        tokens = self.directory().tokens
+        if plain is None:
+            if any(token.role == role for token in tokens.values()):
+                return None
+            plain = f"segsync-{role}-{secrets.token_hex(16)}"
+        if token_hash(plain) not in tokens:
+            made = Token(token_hash=token_hash(plain), name=role, role=role, created_ms=int(time.time() * 1000))
+            self._write(_TOKENS, made.token_hash, made.model_dump_json())
+        return plain
+
+    def _bootstrap_store(self, environment_id: str, configuration: StoreConfiguration) -> StoreRecord:
+        existing = next(
+            (
+                store
+                for store in self.directory().stores_of(environment_id)
+                if store.configuration.kind == configuration.kind
+            ),
+            None,
+        )
+        if existing and existing.configuration == configuration:
+            return existing
+        made = StoreRecord(
+            # Ordered by age, as the first one's replies count members.
+            store_id=existing.store_id if existing else f"{int(time.time()):08x}{secrets.token_hex(8)}",
+            environment_id=environment_id,
+            name=configuration.kind,
+            version=existing.version + 1 if existing else 1,
+            configuration=configuration,
+        )
+        self._write(_STORES, made.store_id, _store_json(made))
+        return made
+
+    def _write(self, key: str, field: str, text: str) -> None:
+        with state_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.hset(key, field, text)
+            pipe.incr(_VERSION)
+            pipe.execute()
+
+
+def _store_json(store: StoreRecord) -> str:
+    """A store as it is kept: with its secrets, which every other rendering masks."""
+
+    def reveal(value: Any) -> Any:
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+    return json.dumps(store.model_dump(), default=reveal)
+
+
+class DirectoryCache:
+    """The directory, at most some seconds old; keeps the last one while the state server is away."""
+
+    def __init__(self, records: Records, clock: Callable[[], float] = time.monotonic) -> None:
+        self._records = records
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._read_at: float | None = None
+        self.current = Directory()
+
+    def fresh(self, max_age_seconds: float = 2.0) -> Directory:
+        """The directory as it was at most that long ago.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with self._lock:
+            if self._read_at is None or self._clock() - self._read_at >= max_age_seconds:
+                if self._read_at is None or self._records.version() != self.current.version:
+                    self.current = self._records.directory()
+                self._read_at = self._clock()
+            return self.current

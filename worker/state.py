@@ -1,0 +1,49 @@
+"""The state server: how it is opened, and its driver's errors, translated once at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from worker.errors import Unavailable
+from worker.settings import Settings
+
+# A state server that has not answered for this long is away: the receiver must answer its partner within seconds.
+ANSWER_SECONDS = 5.0
+CONNECT_SECONDS = 2.0
+
+
+def open_state(settings: Settings) -> redis.Redis:
+    """A client of the state server; connects when first used, never retries by itself, replies are bytes.
+
+    A request that timed out has an unknown fate: what repeats it must know that repeating is safe.
+    """
+    return redis.Redis.from_url(
+        settings.state_url.get_secret_value(),
+        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        decode_responses=False,
+    )
+
+
+@contextmanager
+def state_errors() -> Iterator[None]:
+    """Translate the driver's errors.
+
+    Raises:
+        Unavailable: for every error of the driver; its fate is unknown unless the server answered.
+    """
+    try:
+        yield
+    except ResponseError as error:
+        raise Unavailable(f"state server refused: {error}", dependency="state") from error
+    except (RedisError, OSError) as error:
+        raise Unavailable(f"state server is away: {error}", dependency="state", fate_unknown=True) from error

@@ -1,0 +1,195 @@
+"""The drain: lease, read, parse, fold, write, advance, until the log is empty or the budget is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from worker.errors import InvalidBatch, LeaseLost, Unavailable
+from worker.log.entry import Entry, unpack_slice
+from worker.log.lease import Busy, Idle, Lease, Orphans
+from worker.model import SegmentId
+from worker.stores import SegmentStore, WriteSession
+from worker.sync.fold import fold
+from worker.wiring import Wiring
+
+# A drain ends itself and lets others run: a worker that is told to stop waits for no more than this, and one write.
+BUDGET_SECONDS = 2.0
+# One read: what is folded into one write. Compressed bytes, some three to five times that once decoded.
+READ_BYTES = 4 * 1024 * 1024
+READ_ENTRIES = 256
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Drained:
+    """What one drain did.
+
+    Attributes:
+        outcome: "applied", "idle", "busy", "gone" (no such store), "away" (the store), "lost" (the lease).
+        wake_up_due: a wake-up is due and this caller's to send.
+    """
+
+    outcome: str
+    wake_up_due: bool = False
+    batches: int = 0
+    dead: int = 0
+    added: int = 0
+    removed: int = 0
+
+
+def drain(
+    wiring: Wiring,
+    segment: SegmentId,
+    store_id: str,
+    *,
+    budget_seconds: float = BUDGET_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Drained:
+    """Apply what waits in a segment's log to one store.
+
+    Safe to run at any time, by any number of processes: the lease lets one through. Whatever happens to it, the
+    store converges: a cursor moves only over what was answered, and what may still land is folded over again.
+
+    Raises:
+        Unavailable: the state server is away; the lease expires and the sweeper goes on.
+    """
+    store = wiring.stores.get(store_id)
+    if store is None:
+        return Drained("gone")
+    counts_members = wiring.stores_of(segment.environment_id)[0].store_id == store_id
+    try:
+        with store.session() as session:
+            found = _take(wiring, segment, store_id, store, session)
+            if isinstance(found, Busy | Idle):
+                return Drained(type(found).__name__.lower())
+            deadline = clock() + budget_seconds
+            return _Run(wiring, found, session, counts_members).until(lambda: clock() >= deadline)
+    except Unavailable as error:
+        if error.dependency == "state":
+            raise
+        # No wake-up: the sweeper sends one, after a while, until the store is back.
+        _log.warning("store.away", store_id=store_id, segment=segment.ref, error=str(error))
+        return Drained("away")
+
+
+def _take(
+    wiring: Wiring, segment: SegmentId, store_id: str, store: SegmentStore, session: WriteSession
+) -> Lease | Busy | Idle:
+    """Take the lease; drains that nobody runs any more are fenced off first, where the store can (rule 8)."""
+    fenced: list[str] = []
+    waived: list[str] = []
+    while True:
+        found = wiring.drain_log.take(segment, store_id, connection=session.connection, fenced=fenced, waived=waived)
+        if not isinstance(found, Orphans):
+            return found
+        for token, connection in found.connections.items():
+            sure = bool(connection) and store.fence(connection)
+            (fenced if sure else waived).append(token)
+            _log.info("drain.orphan", segment=segment.ref, store_id=store_id, fenced=sure)
+
+
+class _Run:
+    """One drain that holds its lease."""
+
+    def __init__(self, wiring: Wiring, lease: Lease, session: WriteSession, counts_members: bool) -> None:
+        self._wiring = wiring
+        self._lease = lease
+        self._session = session
+        self._counts_members = counts_members
+        self._done = Drained("applied")
+
+    def until(self, over: Callable[[], bool]) -> Drained:
+        """Drain; then let go in the way that what happened demands (rule 7)."""
+        lease, done = self._lease, self._done
+        try:
+            while self._step() and not over():
+                pass
+            done.wake_up_due = lease.release(clean=True)
+        except LeaseLost:
+            # Everything sent has been answered; a successor may have advanced over it meanwhile.
+            done.outcome = "lost"
+            done.wake_up_due = lease.rewind()
+        except Unavailable as error:
+            if error.dependency != "state":
+                self._let_go(clean=not error.fate_unknown)
+            raise
+        except Exception:
+            # Our own bug: nobody knows what was sent. The mark stays, and the next drain fences or waits.
+            self._let_go(clean=False)
+            raise
+        finally:
+            self._report()
+        return done
+
+    def _let_go(self, *, clean: bool) -> None:
+        # With the lease lost as well, the mark stays for a fence or the sweeper.
+        with suppress(LeaseLost):
+            self._lease.release(clean=clean, exact=False)
+
+    def _step(self) -> bool:
+        """One read, fold and write; returns whether there was anything to read."""
+        entries = self._lease.read(most_bytes=READ_BYTES, most_entries=READ_ENTRIES)
+        if not entries:
+            return False
+        patch = fold(self._lease.segment.ref, [self._members(entry) for entry in entries if not entry.dead])
+        counts = self._session.write(patch, self._lease.renew)
+        self._lease.advance(entries[-1], counts.added - counts.removed if self._counts_members else None)
+        self._done.batches += len(entries)
+        self._done.added += counts.added
+        self._done.removed += counts.removed
+        return True
+
+    def _members(self, entry: Entry) -> dict[str, bool]:
+        """What an entry says; an entry that cannot be read is dead from now on, for all stores, and says nothing."""
+        self._lease.renew()
+        try:
+            return read_members(self._wiring, entry)
+        except InvalidBatch as error:
+            reason, message = error.reason, error.message
+        except (Unavailable, LeaseLost):
+            raise
+        except Exception as error:  # noqa: BLE001
+            # The receiver parsed this very body with this very parser: what fails here is our bug, and must neither
+            # be lost nor block the segment.
+            reason, message = "bug", f"{type(error).__name__} while parsing"
+            _log.exception("batch.bug", batch_id=entry.batch_id)
+        self._lease.bury(entry, f"{reason}: {message}")
+        self._done.dead += 1
+        _log.error("batch.dead", batch_id=entry.batch_id, segment=self._lease.segment.ref, reason=reason)
+        return {}
+
+    def _report(self) -> None:
+        done = self._done
+        _log.info(
+            "drain.done",
+            outcome=done.outcome,
+            environment_id=self._lease.segment.environment_id,
+            segment=self._lease.segment.ref,
+            store_id=self._lease.store_id,
+            batches=done.batches,
+            dead=done.dead,
+            added=done.added,
+            removed=done.removed,
+        )
+
+
+def read_members(wiring: Wiring, entry: Entry) -> dict[str, bool]:
+    """What one entry says of its segment: context key -> True (add) or False (remove).
+
+    Raises:
+        InvalidBatch: it cannot be parsed under the requestParser that it was accepted with.
+        Unavailable: the state server is away.
+    """
+    if entry.kind == "slice":
+        return unpack_slice(entry.content())
+    decoder = wiring.parsers.get(entry.parser_digest)
+    if decoder is None:
+        raise InvalidBatch("manifest", f"the requestParser {entry.parser_digest} is not in the state server")
+    # A body in the log names one cohort: those that name several are stored as slices.
+    return decoder.decode(entry.content()).cohorts[0].members

@@ -1,0 +1,118 @@
+"""The Celery tasks, and the one place where Celery's options are set."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from celery import Celery
+
+from worker.log.append import WakeUp
+from worker.model import SegmentId
+from worker.settings import Settings, load_settings
+from worker.sync import freshness, trim
+from worker.sync.drain import drain
+from worker.sync.sweep import Sweeper
+from worker.sync.wake_ups import DRAIN_QUEUE, DRAIN_TASK, send
+from worker.wiring import Wiring
+
+# The scheduler's own queue: sweeps and heartbeats never wait behind drains, and one process remembers what it saw.
+MAINTENANCE_QUEUE = "segsync.maintenance"
+SWEEP_SECONDS = 2.0
+HEARTBEAT_SECONDS = 10.0  # SDKs call a store stale after 120; relay writes every 30
+TRIM_SECONDS = 60.0
+
+
+def create_celery(settings: Settings) -> Celery:
+    """The Celery app of every role, with its tasks.
+
+    Messages are hints and may be lost, doubled or late: the log is the truth. Hence they are acknowledged early
+    (a redelivery after an hour would help nobody, and late acknowledgement on Redis lets prefetch counts drift),
+    keep no results, and are never retried: the sweeper is the retry.
+    """
+    app = Celery("segsync", broker=settings.broker(), set_as_current=False)
+    app.conf.update(
+        task_default_queue=DRAIN_QUEUE,
+        task_create_missing_queues=True,
+        task_routes={
+            "segsync.sweep": {"queue": MAINTENANCE_QUEUE},
+            "segsync.heartbeat": {"queue": MAINTENANCE_QUEUE},
+            "segsync.trim": {"queue": MAINTENANCE_QUEUE},
+        },
+        task_acks_late=False,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_publish_retry=False,
+        task_serializer="json",
+        accept_content=["json"],
+        # One message per free process: a hint must not wait behind a drain while another process is idle.
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=settings.broker().startswith(("redis", "rediss", "sentinel")),
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,  # nobody uses it, and its reply queues outlive the workers
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a drain needs no broker to finish
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2,
+        broker_transport_options=transport_options(settings.broker()),
+        beat_scheduler="celery.beat:Scheduler",  # nothing to remember over a restart, so no schedule file
+        beat_schedule={
+            name: {"task": f"segsync.{name}", "schedule": seconds, "options": {"expires": seconds * 2}}
+            for name, seconds in (
+                ("sweep", SWEEP_SECONDS),
+                ("heartbeat", HEARTBEAT_SECONDS),
+                ("trim", TRIM_SECONDS),
+            )
+        },
+    )
+    _add_tasks(app)
+    return app
+
+
+def transport_options(broker_url: str) -> dict[str, object]:
+    """What the broker's transport is told: never hang, and stay apart from other users of the same server."""
+    if broker_url.startswith(("redis", "rediss", "sentinel")):
+        return {
+            "global_keyprefix": "segsync:celery:",
+            "socket_timeout": 30,  # longer than a blocking pop, shorter than for ever (the default)
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "visibility_timeout": 3600,
+        }
+    if broker_url.startswith(("amqp", "pyamqp")):
+        return {"confirm_publish": True}
+    return {}
+
+
+@cache
+def _wiring(_pid: int) -> Wiring:
+    """One wiring per process: a forked child must not use its parent's connections."""
+    return Wiring(load_settings())
+
+
+@cache
+def _sweeper(pid: int) -> Sweeper:
+    return Sweeper(_wiring(pid))
+
+
+def _add_tasks(app: Celery) -> None:
+    @app.task(name=DRAIN_TASK)
+    def drain_segment(environment_id: str, segment_key: str, generation: int, store_id: str) -> None:
+        segment = SegmentId(environment_id, segment_key, generation)
+        if drain(_wiring(os.getpid()), segment, store_id).wake_up_due:
+            send(app, [WakeUp(segment, store_id)])
+
+    @app.task(name="segsync.sweep")
+    def sweep_logs() -> None:
+        send(app, _sweeper(os.getpid()).sweep())
+
+    @app.task(name="segsync.heartbeat")
+    def beat_stores() -> None:
+        freshness.beat(_wiring(os.getpid()))
+
+    @app.task(name="segsync.trim")
+    def trim_logs() -> None:
+        trim.trim(_wiring(os.getpid()))

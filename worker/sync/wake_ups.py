@@ -1,0 +1,61 @@
+"""Sending wake-ups: hints through Celery, from a thread of their own, dropped freely."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+
+import structlog
+from celery import Celery
+
+from worker.log.append import WakeUp
+
+DRAIN_QUEUE = "segsync.drain"
+DRAIN_TASK = "segsync.drain"
+# With the broker away, hints are worth less than memory: the sweeper sends them again.
+MOST_WAITING = 10_000
+
+_log = structlog.get_logger(__name__)
+
+
+def send(app: Celery, wake_ups: Iterable[WakeUp]) -> int:
+    """Publish wake-ups; returns how many were sent. The first failure ends it: the sweeper finds the rest.
+
+    Costs about a millisecond each, and up to the broker's time-outs when it is away.
+    """
+    sent = 0
+    try:
+        for wake_up in wake_ups:
+            app.send_task(DRAIN_TASK, args=(*wake_up.segment, wake_up.store_id), queue=DRAIN_QUEUE, retry=False)
+            sent += 1
+    except Exception as error:  # noqa: BLE001 - kombu raises what each transport's driver raises; a hint may fail
+        _log.warning("wake_up.dropped", error=f"{type(error).__name__}: {error}")
+    return sent
+
+
+class WakeUpSender:
+    """Sends from a thread, so that no partner waits for the broker."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._waiting: queue.Queue[WakeUp | None] = queue.Queue(MOST_WAITING)
+        self._thread = threading.Thread(target=self._run, name="wake-ups", daemon=True)
+        self._thread.start()
+
+    def send(self, wake_ups: Iterable[WakeUp]) -> None:
+        """Hand wake-ups over; never blocks, and drops them when too many wait."""
+        try:
+            for wake_up in wake_ups:
+                self._waiting.put_nowait(wake_up)
+        except queue.Full:
+            _log.warning("wake_up.dropped", error="too many wait to be sent")
+
+    def close(self, timeout_seconds: float = 2.0) -> None:
+        """Send what waits, within the time given, and end the thread."""
+        self._waiting.put(None)
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while (wake_up := self._waiting.get()) is not None:
+            send(self._app, [wake_up])

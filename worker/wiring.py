@@ -1,0 +1,110 @@
+"""The composition root: settings in; state client, log, records, parsers and stores out, one of each per process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import redis
+
+from worker.log.lease import DrainLog
+from worker.log.parsers import read_parser
+from worker.log.upkeep import Upkeep
+from worker.manifest.decoder import Decoder, decoder_from_text
+from worker.model import StoreRecord
+from worker.records.directory import Directory
+from worker.records.records import DirectoryCache, Records
+from worker.records.segment_keys import SegmentKeys
+from worker.settings import Settings
+from worker.state import open_state
+from worker.stores import SegmentStore, open_store
+
+
+class Stores:
+    """Open stores by id; a store whose record changed is closed and opened anew. Safe between threads."""
+
+    def __init__(self, directory: Callable[[], Directory]) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[int, SegmentStore]] = {}
+
+    def get(self, store_id: str) -> SegmentStore | None:
+        """The store, or None when it is gone or switched off.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        record = self._directory().store(store_id)
+        with self._lock:
+            opened = self._open.get(store_id)
+            if opened and (record is None or not record.on or opened[0] != record.version):
+                del self._open[store_id]
+                opened[1].close()
+                opened = None
+            if record is None or not record.on:
+                return None
+            if opened is None:
+                opened = self._open[store_id] = (record.version, open_store(record))
+            return opened[1]
+
+    def close(self) -> None:
+        """Close all; idempotent."""
+        with self._lock:
+            for _, store in self._open.values():
+                store.close()
+            self._open.clear()
+
+
+class Parsers:
+    """Compiled requestParsers by digest, from the state server: entries are parsed as they were accepted (rule 3)."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._compiled: dict[str, Decoder] = {}
+
+    def get(self, digest: str) -> Decoder | None:
+        """The decoder, or None when the state server does not know the digest.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        if decoder := self._compiled.get(digest):
+            return decoder
+        text = read_parser(self._client, digest)
+        if text is None:
+            return None
+        decoder = self._compiled[digest] = decoder_from_text(text)
+        return decoder
+
+
+class Wiring:
+    """Everything a process works with. Made after forks: connections are not shared between processes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = open_state(settings)
+        self.records = Records(self.client)
+        self.directory = DirectoryCache(self.records)
+        self.segment_keys = SegmentKeys(self.client)
+        self.drain_log = DrainLog(self.client)
+        self.upkeep = Upkeep(self.client)
+        self.parsers = Parsers(self.client)
+        self.stores = Stores(self.directory.fresh)
+
+    def stores_of(self, environment_id: str) -> list[StoreRecord]:
+        """The environment's stores that are on, the one whose replies count members first.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        return [store for store in self.directory.fresh().stores_of(environment_id) if store.on]
+
+    def close(self) -> None:
+        """Give every connection back; idempotent."""
+        self.stores.close()
+        self.client.close()
+
+
+def open_records(settings: Settings) -> Records:
+    """The records of a state server, for the commands that set an installation up."""
+    return Records(open_state(settings))
