@@ -1,4 +1,4 @@
-"""Real servers for tests: a Valkey process that can be killed, frozen and restarted, and moto's DynamoDB."""
+"""Real servers for tests: a Valkey process to kill, freeze and restart, a proxy that swallows, moto's DynamoDB."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import pytest
 import redis
@@ -153,6 +156,60 @@ class ValkeyServer:
             return False
         finally:
             client.close()
+
+
+class TcpProxy:
+    """Forwards connections to ``target``, and can swallow bytes as a firewall does that forgot a connection."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.forwarded_bytes = 0
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._swallowed: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each in [self._listener, *self._sockets]:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(timeout=5)
+        for each in [self._listener, *self._sockets]:
+            each.close()
+
+    def swallow_what_is_open(self) -> None:
+        """From now on, connections that exist lead nowhere; new ones are forwarded."""
+        self._swallowed.update(self._sockets)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                self._sockets += [near, far]
+                self._spawn(self._pump, near, far)
+                self._spawn(self._pump, far, near)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(65_536):
+                if source not in self._swallowed:
+                    sink.sendall(chunk)
+                    self.forwarded_bytes += len(chunk)
+
+    def _spawn(self, run: object, *arguments: socket.socket) -> None:
+        assert callable(run)
+        thread = threading.Thread(target=run, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
 
 class MotoServer:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import redis
 from redis.exceptions import AuthenticationError, ResponseError
@@ -27,22 +27,6 @@ from worker.stores.redis_session import RedisWriteSession
 ANSWER_TIMEOUT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5.0
 _CLIENT_NAME: Final = "segsync"
-
-
-class _Identity(NamedTuple):
-    """Which connection of which server process: ids start anew with each process."""
-
-    run_id: str
-    client_id: str
-    address: str
-
-    @classmethod
-    def parse(cls, connection: str) -> _Identity:
-        run_id, client_id, address = connection.split("/", 2)
-        return cls(run_id, client_id, address)
-
-    def __str__(self) -> str:
-        return "/".join(self)
 
 
 class RedisStore:
@@ -99,15 +83,12 @@ class RedisStore:
 
     def fence(self, connection: str) -> bool:
         """See ``SegmentStore``. False where the server does not allow CLIENT KILL."""
-        theirs = _Identity.parse(connection)
+        client_id, _, address = connection.partition(" ")
         with self._connection() as link, self._answered():
-            run_id = _run_id(_ask_permitted(link, ("INFO", "server"))[0])
-            if run_id and theirs.run_id and run_id != theirs.run_id:
-                return True  # that server process is gone, and its sockets with it
             try:
-                # Both filters: after a restart that INFO could not tell us of, the id is somebody else's. The
-                # server's answer, 0 or 1 killed, is final either way: no such client, no bytes to come.
-                _ask(link, "CLIENT", "KILL", "ID", theirs.client_id, "ADDR", theirs.address)
+                # Both filters: after a restart of the server, the id alone may be somebody else's. How many it
+                # killed, one or none, does not matter: no such client, no bytes to come.
+                _ask(link, "CLIENT", "KILL", "ID", client_id, "ADDR", address)
             except ResponseError:
                 return False
             return True
@@ -178,18 +159,12 @@ def _ask(link: redis.Connection, *command: str | int) -> Any:
 
 def _identify(link: redis.Connection) -> str | None:
     """Name the connection and ask the server who it is; None where the server tells nobody (then no fencing)."""
-    _, told, server = _ask_permitted(link, ("CLIENT", "SETNAME", _CLIENT_NAME), ("CLIENT", "INFO"), ("INFO", "server"))
+    _, told = _ask_permitted(link, ("CLIENT", "SETNAME", _CLIENT_NAME), ("CLIENT", "INFO"))
     # As the server sees it: behind NAT our own idea of our address is of no use to CLIENT KILL.
     fields = dict(pair.partition("=")[::2] for pair in (told or b"").decode().split())
     if not fields.get("id") or not fields.get("addr"):
         return None
-    return str(_Identity(_run_id(server), fields["id"], fields["addr"]))
-
-
-def _run_id(server: bytes | None) -> str:
-    """The id of the server process by ``INFO server``, or nothing where that is not allowed."""
-    lines = (line.partition(b":") for line in (server or b"").splitlines())
-    return next((value.decode() for name, _, value in lines if name == b"run_id"), "")
+    return f"{fields['id']} {fields['addr']}"
 
 
 def _ask_permitted(link: redis.Connection, *commands: tuple[str, ...]) -> list[bytes | None]:
