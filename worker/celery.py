@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from celery import signals
-from celery.beat import Service
+from celery.beat import Scheduler, Service
 
 from worker.logs import configure_logs
 from worker.processes import announce_ready, end_with_parent
@@ -75,7 +75,13 @@ def run_scheduler() -> int:
 
 def _run_clock() -> None:
     try:
-        Service(app, max_interval=1, remote_control=False).start()  # type: ignore[call-arg]  # stubs lag
+        clock = Service(
+            app,
+            max_interval=1,
+            scheduler_cls=Scheduler,  # nothing to remember over a restart, so no schedule file
+            remote_control=False,  # type: ignore[call-arg]  # the stubs lag behind
+        )
+        clock.start()
     finally:
         # A scheduler without a clock would look alive and do nothing: let it be started anew.
         os._exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import init, roles, serve, up
+from worker.cli import demo, init, member, roles, segments, serve, up
 
 app = typer.Typer(
     name="segsync",
@@ -37,3 +37,6 @@ app.command("serve")(serve.command)
 app.command("worker")(roles.worker)
 app.command("scheduler")(roles.scheduler)
 app.command("init")(init.command)
+app.command("segments")(segments.command)
+app.command("member")(member.command)
+app.command("demo")(demo.command)

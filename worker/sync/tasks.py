@@ -57,7 +57,6 @@ def create_celery(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_timeout=2,
         broker_transport_options=transport_options(settings.broker()),
-        beat_scheduler="celery.beat:Scheduler",  # nothing to remember over a restart, so no schedule file
         beat_schedule={
             name: {"task": f"segsync.{name}", "schedule": seconds, "options": {"expires": seconds * 2}}
             for name, seconds in (

@@ -1,0 +1,38 @@
+"""``segsync member``: which segments include a context, as each store says."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from worker.cli.connection import DataDir, find_service
+
+
+def command(
+    context_key: Annotated[str, typer.Argument(help="The context's key, as partners send it.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Show which segments a context key is in, read from the store that SDKs read."""
+    from worker.log.segments import read_segments
+    from worker.wiring import Wiring
+
+    wiring = Wiring(find_service(data_dir).settings)
+    try:
+        for environment in wiring.directory.fresh().environments.values():
+            keys = wiring.segment_keys.registered(environment.environment_id)
+            known = {
+                f"{segment.segment_key}.g{segment.generation}": segment
+                for segment in read_segments(wiring.client, environment.environment_id, keys)
+            }
+            for record in wiring.stores_of(environment.environment_id):
+                store = wiring.stores.get(record.store_id)
+                refs = sorted(store.included(context_key)) if store else []
+                print(f"{environment.environment_key}, store {record.name}: ", end="")
+                # Refs of other generations, or of nobody's segments, are in the store but no SDK asks for them.
+                found = [known[ref] for ref in refs if ref in known]
+                print(f"in {len(found)} of {len(known)} segments")
+                for segment in found:
+                    print(f"  {segment.segment_key}{f'  ({segment.name})' if segment.name else ''}")
+    finally:
+        wiring.close()

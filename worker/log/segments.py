@@ -1,0 +1,63 @@
+"""What is known of segments themselves: name, kind, member count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+
+from worker.log import keyspace
+from worker.state import state_errors
+
+
+@dataclass(slots=True, frozen=True)
+class Segment:
+    """A live segment.
+
+    Attributes:
+        members: how many members it has, from the replies of the environment's first store.
+        members_exact: False after a drain that did not end cleanly: the count is then approximate.
+        accepted_ms: when its last payload was accepted.
+    """
+
+    segment_key: str
+    generation: int
+    context_kind: str
+    integration_key: str
+    cohort_id: str
+    name: str
+    url: str
+    members: int
+    members_exact: bool
+    accepted_ms: int | None
+
+
+def read_segments(client: redis.Redis, environment_id: str, segment_keys: Sequence[str]) -> list[Segment]:
+    """Those of these segments that exist, in the order given.
+
+    Raises:
+        Unavailable: the state server is away.
+    """
+    with state_errors(), client.pipeline(transaction=False) as pipe:
+        for key in segment_keys:
+            pipe.hgetall(f"{keyspace.base(environment_id, key)}:segment")
+        replies = cast("list[dict[bytes, bytes]]", pipe.execute())
+    found = ({name.decode(): value.decode() for name, value in reply.items()} for reply in replies)
+    return [
+        Segment(
+            segment_key=key,
+            generation=int(fields["generation"]),
+            context_kind=fields["context_kind"],
+            integration_key=fields["integration_key"],
+            cohort_id=fields["cohort_id"],
+            name=fields.get("name", ""),
+            url=fields.get("url", ""),
+            members=int(fields["members"]),
+            members_exact=fields["members_exact"] == "1",
+            accepted_ms=int(fields["accepted_ms"]) if "accepted_ms" in fields else None,
+        )
+        for key, fields in zip(segment_keys, found, strict=True)
+        if "context_kind" in fields
+    ]
