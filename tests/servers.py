@@ -225,15 +225,16 @@ class MotoServer:
         host, port = self._server.get_host_and_port()
         self.url = f"http://{host}:{port}"
 
-    def client(self) -> Any:
-        """A boto3 DynamoDB client of this server; the caller closes it."""
+    def client(self, service: str = "dynamodb", **credentials: str) -> Any:
+        """A boto3 client of this server, of the default account or of those credentials; the caller closes it."""
         import boto3
 
-        return boto3.client("dynamodb", region_name=self.region, endpoint_url=self.url)
+        session: Any = boto3.Session
+        return session(**credentials).client(service, region_name=self.region, endpoint_url=self.url)
 
-    def create_table(self, name: str) -> None:
+    def create_table(self, name: str, **credentials: str) -> None:
         """Create a table with the keys that LaunchDarkly's SDKs expect."""
-        client = self.client()
+        client = self.client(**credentials)
         client.create_table(
             TableName=name,
             KeySchema=[

@@ -37,18 +37,18 @@ class Subject:
             return session.write(SegmentPatch(ref, add, remove or []), lambda: None)
 
 
-@pytest.fixture(
-    params=["memory", "redis", "redis-empty-prefix", "redis-prefix", "dynamodb", "dynamodb-prefix"],
-)
+READ_BY_SDKS = ["redis", "redis-empty-prefix", "redis-prefix", "dynamodb", "dynamodb-prefix"]
+
+
+@pytest.fixture(params=["memory", *READ_BY_SDKS])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     kind, _, prefix = request.param.partition("-")
     if kind == "memory":
         yield _memory()
     elif kind == "redis":
         request.getfixturevalue("real_redis")
-        yield from _redis(
-            request.getfixturevalue("valkey"), {"": "launchdarkly", "empty-prefix": ""}.get(prefix, "ours")
-        )
+        redis_prefix = {"": "launchdarkly", "empty-prefix": "", "prefix": "ours"}[prefix]
+        yield from _redis(request.getfixturevalue("valkey"), redis_prefix)
     else:
         request.getfixturevalue("monkeypatch").setattr(dynamodb, "WINDOW", 10)  # moto does 120 updates a second
         moto = request.getfixturevalue("moto_server")
@@ -232,8 +232,10 @@ def test_a_closed_store_opens_again_when_it_is_used(subject: Subject) -> None:
     assert subject.write(["bob"]) == WriteCounts(1, 0)
 
 
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
 def test_launchdarklys_sdk_reads_the_membership_that_was_written(subject: Subject) -> None:
-    sdk = _sdk_of(subject)
+    sdk = subject.sdk
+    assert sdk is not None
     subject.write(["ann", "zoë 🎉", "gone"])
     subject.write(["ann"], ["gone"], ref=OTHER_REF)
     subject.write([], ["gone"])
@@ -243,17 +245,13 @@ def test_launchdarklys_sdk_reads_the_membership_that_was_written(subject: Subjec
     assert sdk.get_membership(context_hash("never-was")) is None
 
 
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
 def test_launchdarklys_sdk_reads_the_freshness_that_was_set(subject: Subject) -> None:
-    sdk = _sdk_of(subject)
+    sdk = subject.sdk
+    assert sdk is not None
     assert sdk.get_metadata().last_up_to_date is None
     subject.store.set_synchronized_on(1_750_000_000_000)
     assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
-
-
-def _sdk_of(subject: Subject) -> BigSegmentStore:
-    if subject.sdk is None:
-        pytest.skip("no SDK reads our memory")
-    return subject.sdk
 
 
 @pytest.fixture(params=["memory", "redis", "dynamodb"])

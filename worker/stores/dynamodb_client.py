@@ -14,6 +14,7 @@ from botocore.credentials import (
     CredentialResolver,
     DeferredRefreshableCredentials,
 )
+from botocore.exceptions import NoCredentialsError
 
 from worker.model import DynamoDBStoreConfiguration
 
@@ -58,9 +59,12 @@ class _Role(CredentialProvider):
         self._create_client = partial(self._base.create_client, region_name=configuration.region, config=config)
 
     def load(self) -> DeferredRefreshableCredentials:
+        source = self._base.get_credentials()
+        if source is None:
+            raise NoCredentialsError  # botocore would fall over the None later
         fetcher = AssumeRoleCredentialFetcher(
             client_creator=self._create_client,
-            source_credentials=self._base.get_credentials(),
+            source_credentials=source,
             role_arn=self._role_arn,
             extra_args=self._arguments,
         )

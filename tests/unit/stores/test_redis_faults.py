@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import hiredis
+import pytest
+import redis
+from redis._parsers.base import BaseParser
+
+from worker.stores.redis_faults import unavailable
+
+WHERE = "store.example:6379"
+
+
+def parse_error(reply: str) -> Exception:
+    error: Exception = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", "OOM: it is out of memory"),
+        ("READONLY You can't write against a read only replica.", "READONLY: it is a read-only replica"),
+        ("NOAUTH Authentication required.", "NOAUTH: it wants a password"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS: it refuses the username"),
+        ("ERR invalid password", "WRONGPASS: it refuses the username or password"),
+        ("NOPERM User ann has no permissions to run the 'sadd' command", "NOPERM: its user lacks a permission"),
+        ("LOADING Redis is loading the dataset in memory", "LOADING: it is loading its data"),
+        ("MISCONF Errors writing to the AOF file: No space left on device", "MISCONF: it cannot save to disk"),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE: a key of the layout"),
+        ("MOVED 3999 127.0.0.1:6381", "MOVED: it is a node of a cluster"),
+        ("ERR DB index is out of range", "ERR: it does not know a command or its database number"),
+        ("NEWFANGLED nobody knows this one yet", "NEWFANGLED: see the documentation"),
+        ("ERR max number of clients reached", "max number of clients reached"),
+    ],
+)
+def test_an_error_reply_says_where_what_and_what_to_do(reply: str, told: str) -> None:
+    error = unavailable(parse_error(reply), WHERE)
+    assert WHERE in str(error)
+    assert told in str(error)
+    assert error.dependency == "store"
+
+
+def test_an_error_reply_of_a_bulk_write_says_the_same() -> None:
+    through_redis_py = unavailable(parse_error("OOM command not allowed"), WHERE)
+    assert str(unavailable(hiredis.ReplyError("OOM command not allowed"), WHERE)) == str(through_redis_py)
+
+
+def test_the_text_of_an_error_reply_is_not_repeated_for_it_may_quote_arguments() -> None:
+    error = unavailable(parse_error("ERR unknown command 'X', with args beginning with: 'secret'"), WHERE)
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("fault", [TimeoutError("timed out"), redis.TimeoutError("Timeout reading from socket")])
+def test_a_timeout_is_told_as_one(fault: Exception) -> None:
+    assert "no answer in time" in str(unavailable(fault, WHERE))
+
+
+@pytest.mark.parametrize("fault", [ConnectionRefusedError(111, "refused"), redis.ConnectionError("refused")])
+def test_a_connection_that_cannot_be_had_is_told_with_its_reason(fault: Exception) -> None:
+    assert "refused" in str(unavailable(fault, WHERE))
+
+
+def test_an_unknown_fate_is_told_and_carried() -> None:
+    error = unavailable(TimeoutError(), WHERE, fate_unknown=True)
+    assert error.fate_unknown
+    assert "may still land" in str(error)

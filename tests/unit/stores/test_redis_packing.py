@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+import redis
+
+from worker.stores.layout import context_hash
+from worker.stores.redis_session import _commands
+
+
+@pytest.mark.parametrize("prefix", ["launchdarkly", "prä:fix"])
+@pytest.mark.parametrize("members", [["ann"], ["ann", "zoë 🎉", ""]])
+def test_bulk_packed_commands_are_byte_for_byte_those_of_redis_py(prefix: str, members: list[str]) -> None:
+    keys = [f"{prefix}:big_segment_include:{context_hash(member)}" for member in members]
+    commands = [("SADD", key, "beta-users.g1") for key in keys]
+    packed = redis.Connection().pack_commands(commands)  # type: ignore[no-untyped-call]
+    assert _commands(b"SADD", prefix, "beta-users.g1", members) == b"".join(packed)
+
+
+def test_nobody_to_write_is_nothing_to_send() -> None:
+    assert _commands(b"SREM", "launchdarkly", "beta-users.g1", []) == b""
