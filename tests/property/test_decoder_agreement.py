@@ -44,13 +44,17 @@ def parse(body: bytes) -> Json:
     def refuse_constant(name: str) -> Json:
         raise ValueError(name)
 
+    def paired(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        json.dumps(pairs, ensure_ascii=False).encode()  # fails on unpaired surrogates, those of duplicate keys too
+        return dict(pairs)
+
     try:
         document = json.loads(
             body.removeprefix(b"\xef\xbb\xbf").decode("utf-8"),
             parse_int=lambda digits: Integer("0" if digits == "-0" else digits),
             parse_constant=refuse_constant,
+            object_pairs_hook=paired,
         )
-        json.dumps(document, ensure_ascii=False).encode("utf-8")  # unpaired surrogates
     except (ValueError, RecursionError):
         raise Refused("malformed", None) from None
     if not isinstance(document, dict) or depth(body) > 128:
