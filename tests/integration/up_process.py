@@ -26,6 +26,7 @@ class UpProcess:
         self._mark = uuid.uuid4().hex
         self._output = Path(tempfile.gettempdir(), f"segsync-{self._mark}.out")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEGSYNC_")}
+        self._stale = self._written()  # by one that was killed: not an answer of this one
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "worker", "up", "--data-dir", str(data_dir), *(arguments or ("--port", "0"))],
@@ -49,11 +50,17 @@ class UpProcess:
 
         def there() -> bool:
             assert self.process.poll() is None, self.output
-            return self.connection_file.exists()
+            return self._written() not in {None, self._stale}
 
         wait_until(there, START_SECONDS, f"connection.json; {self.output}")
         facts: dict[str, Any] = json.loads(self.connection_file.read_text())
         return facts
+
+    def _written(self) -> int | None:
+        try:
+            return self.connection_file.stat().st_mtime_ns
+        except OSError:
+            return None
 
     def descendants(self) -> list[psutil.Process]:
         """Every process that this one has started and that still runs."""
@@ -69,11 +76,11 @@ class UpProcess:
 
     def child(self, role: str) -> psutil.Process:
         """The process of a role: "server", "receiver", "worker" or "scheduler"."""
-        word = {"server": "valkey", "receiver": "serve"}.get(role, role)
+        command = {"receiver": "serve"}.get(role, role)
         return next(
             process
             for process in psutil.Process(self.process.pid).children()
-            if any(word in part for part in process.cmdline()[3:] or process.cmdline())
+            if (process.name() == "valkey-server" if role == "server" else command in process.cmdline()[4:5])
         )
 
     def end(self, number: int = signal.SIGTERM, timeout_s: float = 10.0) -> int:
