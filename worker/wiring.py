@@ -19,12 +19,15 @@ from worker.settings import Settings
 from worker.state import open_state
 from worker.stores import SegmentStore, open_store
 
+Opener = Callable[[StoreRecord], SegmentStore]
+
 
 class Stores:
     """Open stores by id; a store whose record changed is closed and opened anew. Safe between threads."""
 
-    def __init__(self, directory: Callable[[], Directory]) -> None:
+    def __init__(self, directory: Callable[[], Directory], opener: Opener = open_store) -> None:
         self._directory = directory
+        self._opener = opener
         self._lock = threading.Lock()
         self._open: dict[str, tuple[int, SegmentStore]] = {}
 
@@ -44,7 +47,7 @@ class Stores:
             if record is None or not record.on:
                 return None
             if opened is None:
-                opened = self._open[store_id] = (record.version, open_store(record))
+                opened = self._open[store_id] = (record.version, self._opener(record))
             return opened[1]
 
     def close(self) -> None:
@@ -78,18 +81,21 @@ class Parsers:
 
 
 class Wiring:
-    """Everything a process works with. Made after forks: connections are not shared between processes."""
+    """Everything a process works with. Made after forks: connections are not shared between processes.
 
-    def __init__(self, settings: Settings) -> None:
+    ``client`` and ``opener`` stand in for the state server and the stores of the settings, in tests.
+    """
+
+    def __init__(self, settings: Settings, *, client: redis.Redis | None = None, opener: Opener = open_store) -> None:
         self.settings = settings
-        self.client = open_state(settings)
+        self.client = client or open_state(settings)
         self.records = Records(self.client)
         self.directory = DirectoryCache(self.records)
         self.segment_keys = SegmentKeys(self.client)
         self.drain_log = DrainLog(self.client)
         self.upkeep = Upkeep(self.client)
         self.parsers = Parsers(self.client)
-        self.stores = Stores(self.directory.fresh)
+        self.stores = Stores(self.directory.fresh, opener)
 
     def stores_of(self, environment_id: str) -> list[StoreRecord]:
         """The environment's stores that are on, the one whose replies count members first.

@@ -70,14 +70,15 @@ class Webhook:
             batch = await self._batch(manifest, payload, body)
             await self._append(batch, environment)
         except Refused as refused:
-            return _refusal(key, refused, self._render(manifest, body, request, refused))
+            facts = _facts(body, request, status_code=refused.status, error_message=refused.message)
+            return _refusal(key, refused, _render(manifest, facts))
         except ClientDisconnect:
             # Nobody reads this answer, and nothing was stored: the whole body never came.
             return error_answer(400, "the request ended before its body")
         if manifest.response_template is None:
             return success_answer(None)
         facts = _facts(body, request, environment=environment, segment_key=batch.targets[0].segment_key)
-        return success_answer(render(manifest, facts))
+        return success_answer(_render(manifest, facts))
 
     def _authenticate(self, directory: Directory, request: Request) -> Token:
         plain = read_token(request.headers.get("authorization"))
@@ -166,10 +167,13 @@ class Webhook:
         _log.warning("state.away", error=str(error))
         return Refused(503, "The log cannot take the payload now; send it again")
 
-    def _render(self, manifest: Manifest, body: bytes, request: Request, refused: Refused) -> bytes | None:
-        if manifest.response_template is None:
-            return None
-        return render(manifest, _facts(body, request, status_code=refused.status, error_message=refused.message))
+
+def _render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:
+    """The integration's own body for an answer, or None: the payload's fate never hangs on a template."""
+    body = render(manifest, facts)
+    if body is None and manifest.response_template is not None:
+        _log.error("answer.not_json", integration=manifest.key, status=facts.status_code)
+    return body
 
 
 def _authorize(directory: Directory, token: Token, environment_id: str) -> Environment:

@@ -52,7 +52,10 @@ def create_celery(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
         worker_enable_remote_control=False,  # nobody uses it, and its reply queues outlive the workers
-        worker_cancel_long_running_tasks_on_connection_loss=False,  # a drain needs no broker to finish
+        # Cancels what is acknowledged late, so nothing here; unset, Celery warns at every reconnect.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        # Else a worker takes fewer messages after each reconnect, for no gain: hints need no second delivery.
+        worker_enable_prefetch_count_reduction=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=2,

@@ -1,0 +1,190 @@
+"""The sweeper, the heartbeat and the trimmer, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from sync_builders import Installation
+
+from worker.errors import Unavailable
+from worker.log.append import WakeUp
+from worker.log.lease import Lease
+from worker.sync import freshness, trim
+from worker.sync.drain import drain
+from worker.sync.sweep import (
+    LEASE_SECONDS,
+    MOST_WAKE_AGAIN_SECONDS,
+    SETTLE_SECONDS,
+    WAKE_AGAIN_SECONDS,
+    Sweeper,
+)
+
+
+@pytest.fixture
+def installation(redis_client: redis.Redis) -> Installation:
+    return Installation(redis_client)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Swept:
+    """A sweeper and its clock."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.clock = Clock()
+        self._sweeper = Sweeper(installation.wiring, self.clock)
+
+    def after(self, seconds: float) -> list[WakeUp]:
+        self.clock.now += seconds
+        return self._sweeper.sweep()
+
+
+def expected(installation: Installation) -> list[WakeUp]:
+    return [WakeUp(installation.segment(), installation.store_id)]
+
+
+def die_holding_the_lease(installation: Installation) -> Lease:
+    lease = installation.wiring.drain_log.take(installation.segment(), installation.store_id, connection="dead")
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def test_a_lost_wake_up_is_sent_again_after_a_while_and_then_less_and_less_often(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    swept = Swept(installation)
+    assert swept.after(0) == []
+    assert swept.after(WAKE_AGAIN_SECONDS) == expected(installation)
+    assert swept.after(WAKE_AGAIN_SECONDS) == []
+    assert swept.after(WAKE_AGAIN_SECONDS) == expected(installation)
+    for _ in range(5):
+        swept.after(MOST_WAKE_AGAIN_SECONDS)
+    assert swept.after(MOST_WAKE_AGAIN_SECONDS) == expected(installation)
+
+
+def test_a_log_that_moves_is_not_woken(installation: Installation) -> None:
+    swept = Swept(installation)
+    for number in range(5):
+        installation.accept(add=(f"p{number}",))
+        assert swept.after(WAKE_AGAIN_SECONDS) == []
+        drain(installation.wiring, installation.segment(), installation.store_id)
+
+
+def test_a_lease_whose_beat_stands_still_is_taken_away_and_the_log_woken(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    die_holding_the_lease(installation)
+    swept = Swept(installation)
+    assert swept.after(0) == []
+    assert swept.after(LEASE_SECONDS - 1) == []
+    assert swept.after(1) == expected(installation)
+    assert drain(installation.wiring, installation.segment(), installation.store_id).outcome == "applied"
+
+
+def test_a_lease_that_is_renewed_is_never_taken_away(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.log.lease.RENEWAL_SECONDS", -1.0)
+    installation.accept(add=("ann",))
+    lease = die_holding_the_lease(installation)
+    swept = Swept(installation)
+    for _ in range(5):
+        assert swept.after(LEASE_SECONDS) == []
+        lease.renew()
+
+
+def test_a_mark_that_nobody_can_fence_is_settled_when_nothing_can_land_any_more(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    installation.store.can_fence = False
+    installation.store.failure = Unavailable("no answer", dependency="store", fate_unknown=True)
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    swept = Swept(installation)
+    swept.after(0)
+    swept.after(SETTLE_SECONDS - 1)
+    done = drain(installation.wiring, installation.segment(), installation.store_id)
+    assert done.outcome == "idle"
+    assert expected(installation)[0] in swept.after(1)
+    assert drain(installation.wiring, installation.segment(), installation.store_id).batches == 1
+
+
+def test_a_new_sweeper_starts_to_watch_from_the_beginning(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    die_holding_the_lease(installation)
+    Swept(installation).after(LEASE_SECONDS)
+    assert Swept(installation).after(LEASE_SECONDS) == []
+
+
+def test_two_sweepers_at_once_are_harmless(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    die_holding_the_lease(installation)
+    one, two = Swept(installation), Swept(installation)
+    one.after(0)
+    two.after(0)
+    assert one.after(LEASE_SECONDS) == expected(installation)
+    assert two.after(LEASE_SECONDS) == []
+    assert drain(installation.wiring, installation.segment(), installation.store_id).outcome == "applied"
+
+
+def test_logs_that_are_settled_leave_the_index(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    Swept(installation).after(0)
+    assert installation.wiring.upkeep.ahead() == {}
+
+
+def test_the_heartbeat_of_a_store_that_has_everything_is_the_time_before_the_look(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    before = installation.wiring.upkeep.server_ms()
+    freshness.beat(installation.wiring)
+    beat = installation.store.synchronized_on()
+    assert beat is not None
+    assert before <= beat <= installation.wiring.upkeep.server_ms()
+
+
+def test_the_heartbeat_never_claims_more_than_the_oldest_unapplied_batch(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    [status] = installation.wiring.upkeep.statuses(
+        installation.environment_id, ["rudderstack-beta"], [installation.store_id]
+    )
+    accepted = status.stores[installation.store_id].oldest_ms
+    installation.accept("gamma", add=("bob",))
+    drain(installation.wiring, installation.segment("gamma"), installation.store_id)
+    freshness.beat(installation.wiring)
+    assert installation.store.synchronized_on() == accepted
+
+
+def test_the_heartbeat_finds_what_the_index_has_lost(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    installation.client.delete("segsync:ahead")
+    freshness.beat(installation.wiring)
+    assert list(installation.wiring.upkeep.ahead()) == [installation.segment()]
+
+
+def test_the_heartbeat_of_a_store_that_is_away_does_not_fail(installation: Installation) -> None:
+    installation.store.away = True
+    freshness.beat(installation.wiring)
+    installation.store.away = False
+    assert installation.store.synchronized_on() is None
+
+
+def test_trimming_drops_applied_batches_when_their_retention_is_over(redis_client: redis.Redis) -> None:
+    installation = Installation(redis_client, retention_seconds=0)
+    installation.accept(add=("ann",))
+    assert trim.trim(installation.wiring) == 0
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    before = installation.wiring.upkeep.server_ms()
+    while installation.wiring.upkeep.server_ms() == before:
+        pass  # an entry of this very millisecond is not yet past
+    assert trim.trim(installation.wiring) == 1
+
+
+def test_trimming_keeps_what_is_within_the_retention_time(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    assert trim.trim(installation.wiring) == 0
