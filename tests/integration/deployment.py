@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from servers import ValkeyServer, free_port, wait_until
 
 from worker.settings import Settings
@@ -32,6 +32,7 @@ class Deployment:
             **(settings or {}),
         }
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
         self.facts: dict[str, Any] = json.loads(self._run("init"))
 
     @property
@@ -44,7 +45,7 @@ class Deployment:
 
     def wiring(self) -> Wiring:
         """What a command would look at the installation with; the caller closes it."""
-        return Wiring(Settings(state_url=self.state.url))  # type: ignore[arg-type]
+        return Wiring(Settings(state_url=self.state.url))
 
     def start(self, role: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start one process of a role; its output goes to a file in the directory."""
@@ -58,6 +59,8 @@ class Deployment:
                 start_new_session=True,
             )
         self.processes.append(process)
+        if role == "worker":
+            self.workers.append(process)
         return process
 
     def start_receiver(self) -> str:
@@ -68,11 +71,16 @@ class Deployment:
         wait_until(lambda: _is_ready(url), 30, "a receiver")
         return url
 
+    def signal(self, process: subprocess.Popen[bytes], number: int) -> None:
+        """Send a signal to the process and whatever it started."""
+        os.killpg(process.pid, number)
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """``kill -9`` the process and whatever it started, as the end of its machine would."""
-        os.killpg(process.pid, signal.SIGKILL)
+        self.signal(process, signal.SIGKILL)
         process.wait()
         self.processes.remove(process)
+        self.workers = [worker for worker in self.workers if worker is not process]
 
     def wait_until_applied(self, timeout_s: float = 60.0) -> None:
         """Wait until no log is ahead of a cursor, nobody holds a lease, and nothing could still land."""
@@ -126,7 +134,7 @@ def deployed(
         deployment.stop()
 
 
-def send(client: httpx.Client, urls: Sequence[str], path: str, body: bytes) -> int:
+def send(client: httpx2.Client, urls: Sequence[str], path: str, body: bytes) -> int:
     """Send one body as a partner does: again after a 503 or a broken connection, to the next receiver.
 
     Returns:
@@ -139,7 +147,7 @@ def send(client: httpx.Client, urls: Sequence[str], path: str, body: bytes) -> i
         tries += 1
         try:
             answer = client.post(urls[tries % len(urls)] + path, content=body)
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return False
         assert answer.status_code in {204, 503}, answer.text
         return answer.status_code == 204
@@ -150,6 +158,6 @@ def send(client: httpx.Client, urls: Sequence[str], path: str, body: bytes) -> i
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"{url}/readyz", timeout=2).status_code == 200
+    except httpx2.TransportError:
         return False

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 import yaml
@@ -40,8 +40,8 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(url, timeout=2).status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -54,7 +54,7 @@ def is_member(client: redis.Redis, context_key: str) -> bool:
 
 
 def send(port: int, token: str, environment_id: str, context_key: str) -> int:
-    return httpx.post(
+    return httpx2.post(
         f"http://127.0.0.1:{port}/api/v2/segment-targets/rudderstack",
         headers={"Authorization": token},
         json={

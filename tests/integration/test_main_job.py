@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 import redis
 from deployment import Deployment, deployed, send
-from servers import DURABLE, ValkeyServer
+from servers import DURABLE, ValkeyServer, wait_until
 
 from worker.log.segments import read_segments
 from worker.stores.layout import context_hashes
@@ -91,6 +92,32 @@ def assert_counts_are_exact(deployment: Deployment, workload: Workload) -> None:
     assert all(segment.members_exact for segment in segments)
 
 
+def kill_workers_in_the_middle_of_a_drain(deployment: Deployment) -> None:
+    """Freeze every worker at a moment when one of them holds a lease, kill them all, start as many anew."""
+    wiring = deployment.wiring()
+    stores = [store.store_id for store in wiring.stores_of(deployment.environment_id)]
+
+    def leases() -> bool:
+        keys = wiring.segment_keys.registered(deployment.environment_id)
+        statuses = wiring.upkeep.statuses(deployment.environment_id, keys, stores)
+        return any(store.lease for status in statuses for store in status.stores.values())
+
+    def frozen_in_a_drain() -> bool:
+        for worker in deployment.workers:
+            deployment.signal(worker, signal.SIGSTOP)
+        if leases():
+            return True
+        for worker in deployment.workers:
+            deployment.signal(worker, signal.SIGCONT)
+        return False
+
+    wait_until(frozen_in_a_drain, 30, "a worker frozen while it drains")
+    wiring.close()
+    for worker in deployment.workers:
+        deployment.kill(worker)
+        deployment.start("worker")
+
+
 @pytest.fixture
 def deployment(start_valkey: StartValkey, tmp_path: Path) -> Iterator[Deployment]:
     """Three workers on a state server that keeps what it answers, as `segsync up` has it."""
@@ -102,7 +129,7 @@ def deployment(start_valkey: StartValkey, tmp_path: Path) -> Iterator[Deployment
 def test_a_thousand_batches_over_twenty_cohorts_end_as_sent(deployment: Deployment) -> None:
     urls = [deployment.start_receiver(), deployment.start_receiver()]
     workload = Workload(deployment.environment_id, seed=1)
-    with httpx.Client(headers={"Authorization": deployment.writer_token}, timeout=30) as client:
+    with httpx2.Client(headers={"Authorization": deployment.writer_token}, timeout=30) as client:
         for number, body in enumerate(workload.bodies(BATCHES)):
             answer = client.post(urls[number % 2] + PATH, content=body)
             assert answer.status_code == 204, answer.text
@@ -117,14 +144,14 @@ def test_nothing_accepted_is_lost_or_reordered_when_a_worker_and_the_state_serve
 ) -> None:
     urls = [deployment.start_receiver(), deployment.start_receiver()]
     workload = Workload(deployment.environment_id, seed=2)
-    with httpx.Client(headers={"Authorization": deployment.writer_token}, timeout=30) as client:
+    with httpx2.Client(headers={"Authorization": deployment.writer_token}, timeout=30) as client:
         for number, body in enumerate(workload.bodies(BATCHES)):
             if number in {BATCHES // 4, BATCHES // 2}:
-                deployment.kill(deployment.processes[1])  # a worker, with its pool
-                deployment.start("worker")
+                kill_workers_in_the_middle_of_a_drain(deployment)
             if number == BATCHES * 3 // 4:
                 deployment.state.kill()
                 deployment.state.start()
             send(client, urls, PATH, body)
     deployment.wait_until_applied(150)
     assert_store_holds(deployment.state, workload)
+    assert "lease.expired" in deployment.logs()

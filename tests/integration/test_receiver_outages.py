@@ -1,0 +1,116 @@
+"""The receiver while the state server is away: nothing is lost, nobody is told otherwise, and it recovers by itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from servers import DURABLE, ValkeyServer, wait_until
+from starlette.testclient import TestClient
+
+from worker.log import keyspace
+from worker.model import RedisStoreConfiguration
+from worker.receiver.app import create_receiver
+from worker.records.records import Bootstrap, Records
+from worker.settings import Settings
+
+PATH = "/api/v2/segment-targets/rudderstack"
+
+
+class Receiving:
+    """A receiver on a state server that the test may kill."""
+
+    def __init__(self, state: ValkeyServer, client: TestClient, made: Bootstrap) -> None:
+        self.state = state
+        self.made = made
+        self._client = client
+
+    def send(self, cohort: str = "c1") -> int:
+        body: dict[str, Any] = {"environmentId": self.made.environment_id, "cohortId": cohort, "cohortName": "C"}
+        headers = {"Authorization": str(self.made.writer_token)}
+        return int(self._client.post(PATH, json=body, headers=headers).status_code)
+
+    def ready(self) -> int:
+        return int(self._client.get("/readyz").status_code)
+
+    def log_length(self, cohort: str = "c1") -> int:
+        client = self.state.client()
+        try:
+            key = keyspace.base(self.made.environment_id, f"rudderstack-{cohort}") + ":g1:log"
+            return int(client.xlen(key))
+        finally:
+            client.close()
+
+
+@pytest.fixture
+def receiving(start_valkey: Callable[..., ValkeyServer]) -> Iterator[Receiving]:
+    state = start_valkey(DURABLE)
+    made = Records(state.client()).bootstrap(
+        environment_id=None, store_configuration=RedisStoreConfiguration(host=state.host, port=state.port)
+    )
+    with TestClient(create_receiver(Settings(state_url=state.url))) as client:
+        yield Receiving(state, client, made)
+
+
+def test_while_the_state_server_is_away_payloads_are_answered_503(receiving: Receiving) -> None:
+    assert receiving.send() == 204
+    receiving.state.kill()
+    assert receiving.send() == 503
+    assert receiving.ready() == 503
+    receiving.state.start()
+    assert receiving.send() == 204
+    assert receiving.ready() == 200
+
+
+def test_a_state_server_that_restarts_at_once_costs_a_wait_and_no_error(receiving: Receiving) -> None:
+    assert receiving.send() == 204
+    receiving.state.kill()
+    restart = threading.Timer(0.3, receiving.state.start)
+    restart.start()
+    assert receiving.send() == 204
+    restart.join()
+    assert receiving.log_length() == 2
+
+
+def test_what_was_answered_204_is_there_after_a_kill_of_the_state_server(receiving: Receiving) -> None:
+    accepted = 0
+    stop = threading.Event()
+
+    def keep_sending(_: int) -> int:
+        count = 0
+        while not stop.is_set():
+            count += receiving.send() == 204
+        return count
+
+    with ThreadPoolExecutor(8) as pool:
+        senders = [pool.submit(keep_sending, number) for number in range(8)]
+        wait_until(lambda: receiving.log_length() > 200, message="a good many")
+        receiving.state.kill()
+        stop.set()
+        receiving.state.start()
+        accepted = sum(sender.result() for sender in senders)
+    # What was appended but never answered may be there too: the partner will send it again.
+    assert accepted <= receiving.log_length() <= accepted + 8
+
+
+def test_a_state_server_that_comes_back_empty_gets_the_registry_of_segments_again(receiving: Receiving) -> None:
+    assert receiving.send() == 204
+    client = receiving.state.client()
+    receiving.state.kill()
+    for file in receiving.state.directory.glob("appendonlydir/*"):
+        file.unlink()
+    assert receiving.send() == 503
+    receiving.state.start()
+    Records(client).bootstrap(
+        environment_id=receiving.made.environment_id,
+        store_configuration=RedisStoreConfiguration(host=receiving.state.host, port=receiving.state.port),
+        writer_token=receiving.made.writer_token,
+    )
+    wait_until(lambda: receiving.send() == 204, 20, "a 204")
+    segments = f"segsync:{{{receiving.made.environment_id}}}:segments"
+    assert client.hkeys(segments) == [b"rudderstack-c1"]
+    assert client.hlen("segsync:manifests") == 1
+    client.close()

@@ -1,0 +1,95 @@
+"""The records: what a fresh installation starts with, and the snapshot that processes keep."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from worker.errors import Misconfigured
+from worker.model import RedisStoreConfiguration
+from worker.records.records import Bootstrap, DirectoryCache, Records
+
+STORE = RedisStoreConfiguration(host="redis.internal", password=SecretStr("s3cret"))
+
+
+def bootstrap(client: redis.Redis, **given: str | None) -> Bootstrap:
+    options: dict[str, str | None] = {"environment_id": None, **given}
+    return Records(client).bootstrap(store_configuration=STORE, **options)
+
+
+def test_a_fresh_installation_has_an_environment_a_store_and_two_tokens(redis_client: redis.Redis) -> None:
+    made = bootstrap(redis_client)
+    directory = Records(redis_client).directory()
+    assert (made.project_key, made.environment_key) == ("default", "production")
+    assert list(directory.environments) == [made.environment_id]
+    assert [store.configuration for store in directory.stores_of(made.environment_id)] == [STORE]
+    assert made.writer_token is not None
+    assert made.admin_token is not None
+    writer, admin = directory.token(made.writer_token), directory.token(made.admin_token)
+    assert writer is not None
+    assert admin is not None
+    assert (writer.role, admin.role) == ("writer", "admin")
+
+
+def test_doing_it_again_changes_nothing_and_shows_no_token_twice(redis_client: redis.Redis) -> None:
+    first = bootstrap(redis_client)
+    version = Records(redis_client).version()
+    second = bootstrap(redis_client)
+    assert Records(redis_client).version() == version
+    assert (second.environment_id, second.store) == (first.environment_id, first.store)
+    assert (second.writer_token, second.admin_token) == (None, None)
+
+
+def test_given_tokens_and_ids_are_taken_over(redis_client: redis.Redis) -> None:
+    made = bootstrap(redis_client, environment_id="client-side-id", writer_token="w" * 32)
+    assert made.environment_id == "client-side-id"
+    assert Records(redis_client).directory().token("w" * 32) is not None
+
+
+def test_an_existing_environment_does_not_change_its_id(redis_client: redis.Redis) -> None:
+    bootstrap(redis_client, environment_id="one")
+    with pytest.raises(Misconfigured, match="exists with id one"):
+        bootstrap(redis_client, environment_id="two")
+
+
+def test_an_environment_id_that_could_break_keys_is_refused(redis_client: redis.Redis) -> None:
+    with pytest.raises(Misconfigured, match="environment id"):
+        bootstrap(redis_client, environment_id="a/b}")
+
+
+def test_a_store_given_again_with_other_settings_is_brought_up_to_date(redis_client: redis.Redis) -> None:
+    first = bootstrap(redis_client)
+    moved = RedisStoreConfiguration(host="elsewhere")
+    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=moved)
+    assert (second.store.store_id, second.store.version) == (first.store.store_id, 2)
+    assert second.store.configuration == moved
+
+
+def test_tokens_are_kept_as_hashes_only(redis_client: redis.Redis) -> None:
+    made = bootstrap(redis_client)
+    assert made.writer_token is not None
+    kept = redis_client.hgetall("segsync:tokens")
+    assert made.writer_token not in repr(kept)
+
+
+def test_a_stores_password_survives_but_never_shows_in_a_repr(redis_client: redis.Redis) -> None:
+    bootstrap(redis_client)
+    [store] = Records(redis_client).directory().stores
+    assert isinstance(store.configuration, RedisStoreConfiguration)
+    assert store.configuration.password.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(store)
+
+
+def test_a_cached_directory_is_read_again_only_when_it_is_old_and_has_changed(redis_client: redis.Redis) -> None:
+    now = [0.0]
+    cache = DirectoryCache(Records(redis_client), clock=lambda: now[0])
+    bootstrap(redis_client)
+    first = cache.fresh()
+    bootstrap(redis_client, writer_token="another")
+    assert cache.fresh() is first
+    now[0] += 2.0
+    second = cache.fresh()
+    assert second.token("another") is not None
+    now[0] += 2.0
+    assert cache.fresh() is second
