@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from http import HTTPStatus
+
 import msgspec
 from starlette.responses import Response
 
@@ -18,8 +21,8 @@ CODES = {
     500: "internal_error",
     503: "service_unavailable",
 }
-# Partners' clients retry a 503 with their own backoff; this keeps those that obey the header from waiting long.
-RETRY_AFTER_SECONDS = "2"
+# Partners' clients retry with their own backoff; this keeps those that obey the headers from waiting long.
+RETRY_AFTER_SECONDS = 2
 
 
 def json_answer(status: int, value: object) -> Response:
@@ -34,9 +37,12 @@ def error_answer(status: int, message: str, *, body: bytes | None = None) -> Res
         if body is not None
         else json_answer(status, {"code": CODES[status], "message": message})
     )
-    if status in {429, 503}:
-        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
-    if status == 401:  # noqa: PLR2004
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        # LaunchDarkly's header, in epoch milliseconds: its clients wait by this one.
+        response.headers["X-Ratelimit-Reset"] = str(int((time.time() + RETRY_AFTER_SECONDS) * 1000))
+    if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 

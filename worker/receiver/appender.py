@@ -17,6 +17,8 @@ from worker.wiring import Wiring
 # What one round trip carries at most: enough to share a flush among all who wait, little enough to answer soon.
 GROUP_BYTES = 8 * 1024 * 1024
 GROUP_BATCHES = 256
+# More than this is not held in memory while it waits: then partners are asked to come again later.
+MOST_WAITING_BYTES = 128 * 1024 * 1024
 # For how long an append is tried again while the state server is away. A server that restarts is back within this
 # time; partners wait at least twice as long. Repeating is safe: the log knows the batch's id.
 TRY_FOR_SECONDS = 2.0
@@ -36,10 +38,16 @@ class Appender:
         self._wiring = wiring
         self._appends = Appends(wiring.client)
         self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="append")
         self._checked = False
         self.broken_promises: list[str] = []
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether more waits than this process wants to hold."""
+        return self._waiting_bytes >= MOST_WAITING_BYTES
 
     async def append(self, batch: Batch) -> list[WakeUp]:
         """Append one batch; returns, once it is in every one of its logs, the wake-ups that became due.
@@ -50,6 +58,7 @@ class Appender:
         """
         future: asyncio.Future[list[WakeUp]] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, future))
+        self._waiting_bytes += len(batch.body)
         self._arrived.set()
         return await future
 
@@ -84,6 +93,7 @@ class Appender:
         while self._waiting and len(group) < GROUP_BATCHES and size < GROUP_BYTES:
             group.append(self._waiting.popleft())
             size += len(group[-1][0].body)
+        self._waiting_bytes -= size
         return group
 
     async def _commit(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting]) -> None:

@@ -25,6 +25,9 @@ from worker.records.directory import Directory, Environment, Token
 from worker.sync.wake_ups import WakeUpSender
 from worker.wiring import Wiring
 
+# LaunchDarkly recommends no more; longer ones are accepted all the same.
+LONG_COHORT_ID = 128
+
 _log = structlog.get_logger(__name__)
 
 
@@ -141,9 +144,13 @@ class Webhook:
         keys, cohort_of = self._wiring.segment_keys, (payload.environment_id, manifest.key, cohort.cohort_id)
         if key := keys.remembered(*cohort_of):
             return key
+        if len(cohort.cohort_id) > LONG_COHORT_ID:
+            _log.warning("cohort.long_id", integration=manifest.key, length=len(cohort.cohort_id))
         return await asyncio.to_thread(keys.allot, *cohort_of)
 
     async def _append(self, batch: Batch, environment: Environment) -> None:
+        if self._appender.overloaded:
+            raise Refused(429, "Too much waits for the log; send it again later")
         try:
             due = await self._appender.append(batch)
         except InvalidBatch as error:

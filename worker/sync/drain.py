@@ -62,7 +62,7 @@ def drain(
     store = wiring.stores.get(store_id)
     if store is None:
         return Drained("gone")
-    counts_members = wiring.stores_of(segment.environment_id)[0].store_id == store_id
+    counts_members = wiring.directory.fresh().stores_of(segment.environment_id)[0].store_id == store_id
     try:
         with store.session() as session:
             found = _take(wiring, segment, store_id, store, session)

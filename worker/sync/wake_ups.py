@@ -15,6 +15,8 @@ DRAIN_QUEUE = "segsync.drain"
 DRAIN_TASK = "segsync.drain"
 # With the broker away, hints are worth less than memory: the sweeper sends them again.
 MOST_WAITING = 10_000
+# Once more, at once: a broker that restarted has closed the connection that is tried first.
+_ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 _log = structlog.get_logger(__name__)
 
@@ -27,7 +29,13 @@ def send(app: Celery, wake_ups: Iterable[WakeUp]) -> int:
     sent = 0
     try:
         for wake_up in wake_ups:
-            app.send_task(DRAIN_TASK, args=(*wake_up.segment, wake_up.store_id), queue=DRAIN_QUEUE, retry=False)
+            app.send_task(
+                DRAIN_TASK,
+                args=(*wake_up.segment, wake_up.store_id),
+                queue=DRAIN_QUEUE,
+                retry=True,
+                retry_policy=_ONCE_MORE,
+            )
             sent += 1
     except Exception as error:  # noqa: BLE001 - kombu raises what each transport's driver raises; a hint may fail
         _log.warning("wake_up.dropped", error=f"{type(error).__name__}: {error}")
