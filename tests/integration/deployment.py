@@ -85,15 +85,8 @@ class Deployment:
     def wait_until_applied(self, timeout_s: float = 60.0) -> None:
         """Wait until no log is ahead of a cursor, nobody holds a lease, and nothing could still land."""
         wiring = self.wiring()
-        stores = [store.store_id for store in wiring.stores_of(self.environment_id)]
-
-        def settled() -> bool:
-            keys = wiring.segment_keys.registered(self.environment_id)
-            statuses = list(wiring.upkeep.statuses(self.environment_id, keys, stores))
-            return all(store.settled for status in statuses for store in status.stores.values())
-
         try:
-            wait_until(settled, timeout_s, "everything applied")
+            wait_until(lambda: everything_applied(wiring, self.environment_id), timeout_s, "everything applied")
         finally:
             wiring.close()
 
@@ -132,6 +125,13 @@ def deployed(
         yield deployment
     finally:
         deployment.stop()
+
+
+def everything_applied(wiring: Wiring, environment_id: str) -> bool:
+    """Whether no log is ahead of a cursor, nobody holds a lease, and nothing could still land."""
+    stores = [store.store_id for store in wiring.stores_of(environment_id)]
+    statuses = wiring.upkeep.statuses(environment_id, wiring.segment_keys.registered(environment_id), stores)
+    return all(store.settled for status in statuses for store in status.stores.values())
 
 
 def send(client: httpx2.Client, urls: Sequence[str], path: str, body: bytes) -> int:

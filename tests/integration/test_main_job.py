@@ -2,84 +2,24 @@
 
 from __future__ import annotations
 
-import random
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-import msgspec
 import pytest
-import redis
-from deployment import Deployment, deployed, send
+from deployment import Deployment, deployed, everything_applied, send
 from servers import DURABLE, ValkeyServer, wait_until
+from up_process import UpProcess
+from workload import COHORTS, PATH, Workload, assert_store_holds
 
 from worker.log.segments import read_segments
-from worker.stores.layout import context_hashes
+from worker.settings import Settings
+from worker.wiring import Wiring
 
-COHORTS = 20
 BATCHES = 1000
-MEMBERS = 1000
-PEOPLE = 5000  # of each cohort: every one of them is added and removed many times over
-PATH = "/api/v2/segment-targets/segment-audiences"
 
 StartValkey = Callable[..., ValkeyServer]
-
-
-@dataclass
-class Workload:
-    """Batches for several cohorts in a fixed random order, and the plain model of what they amount to."""
-
-    environment_id: str
-    seed: int
-    members: list[set[str]] = field(default_factory=lambda: [set() for _ in range(COHORTS)])
-
-    def bodies(self, batches: int) -> Iterator[bytes]:
-        """Each body once; the model has it applied when it is yielded."""
-        dice = random.Random(self.seed)
-        for _ in range(batches):
-            cohort = dice.randrange(COHORTS)
-            batch = []
-            for person in dice.sample(range(PEOPLE), MEMBERS):
-                key, value = f"person-{person:05}-of-{cohort}", dice.random() < 0.5
-                (self.members[cohort].add if value else self.members[cohort].discard)(key)
-                batch.append(
-                    {"userId": key, "cohortId": f"cohort-{cohort}", "cohortName": f"Cohort {cohort}", "value": value}
-                )
-            yield msgspec.json.encode({"environmentId": self.environment_id, "contextKind": "user", "batch": batch})
-
-
-def refs_by_hash(client: redis.Redis) -> dict[bytes, set[bytes]]:
-    """Everything in the store: context hash -> segment refs."""
-    keys = list(client.scan_iter("launchdarkly:big_segment_include:*", count=10_000))
-    found: dict[bytes, set[bytes]] = {}
-    for start in range(0, len(keys), 5000):
-        with client.pipeline(transaction=False) as pipe:
-            for key in keys[start : start + 5000]:
-                pipe.smembers(key)
-            found.update(
-                (key.rpartition(b":")[2], refs)
-                for key, refs in zip(keys[start : start + 5000], pipe.execute(), strict=True)
-            )
-    return found
-
-
-def assert_store_holds(state: ValkeyServer, workload: Workload) -> None:
-    """The store's membership is the model's: nobody missing, nobody too many."""
-    expected: dict[bytes, set[bytes]] = {}
-    for cohort, people in enumerate(workload.members):
-        for context_hash in context_hashes(sorted(people)):
-            expected.setdefault(context_hash, set()).add(f"segment-audiences-cohort-{cohort}.g1".encode())
-    client = state.client(socket_timeout=30)
-    found = refs_by_hash(client)
-    client.close()
-    wrong = [
-        context_hash
-        for context_hash in expected.keys() | found.keys()
-        if expected.get(context_hash) != found.get(context_hash)
-    ]
-    assert not wrong, f"{len(wrong)} of {len(expected)} contexts are wrong"
 
 
 def assert_counts_are_exact(deployment: Deployment, workload: Workload) -> None:
@@ -134,7 +74,7 @@ def test_a_thousand_batches_over_twenty_cohorts_end_as_sent(deployment: Deployme
             answer = client.post(urls[number % 2] + PATH, content=body)
             assert answer.status_code == 204, answer.text
     deployment.wait_until_applied()
-    assert_store_holds(deployment.state, workload)
+    assert_store_holds(deployment.state.url, workload)
     assert_counts_are_exact(deployment, workload)
 
 
@@ -153,5 +93,28 @@ def test_nothing_accepted_is_lost_or_reordered_when_a_worker_and_the_state_serve
                 deployment.state.start()
             send(client, urls, PATH, body)
     deployment.wait_until_applied(150)
-    assert_store_holds(deployment.state, workload)
+    assert_store_holds(deployment.state.url, workload)
     assert "lease.expired" in deployment.logs()
+
+
+@pytest.mark.timeout(300)
+def test_segsync_up_loses_nothing_when_its_server_and_its_worker_are_killed_under_load(tmp_path: Path) -> None:
+    up = UpProcess(tmp_path / "data")
+    try:
+        facts = up.ready()
+        workload = Workload(facts["environment_id"], seed=3)
+        with httpx2.Client(headers={"Authorization": facts["writer_token"]}, timeout=30) as client:
+            for number, body in enumerate(workload.bodies(200)):
+                if number in {50, 150}:
+                    up.child("worker").kill()
+                if number == 100:
+                    up.child("server").kill()
+                send(client, [facts["url"]], PATH, body)
+        wiring = Wiring(Settings(state_url=facts["state_url"]))
+        wait_until(lambda: everything_applied(wiring, facts["environment_id"]), 120, "everything applied")
+        wiring.close()
+        assert_store_holds(facts["store"]["url"], workload)
+        assert up.end() == 0
+        assert up.descendants() == []
+    finally:
+        up.clean_up()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,6 +66,14 @@ def _say(line: str) -> None:
         print(f"segsync: {line}", flush=True)
 
 
+def _our_name() -> str:
+    """How a person calls this command from here: `make up` runs it from a place that is not on the PATH."""
+    ours = Path(sys.argv[0])
+    if shutil.which("segsync") or ours.name != "segsync":
+        return "segsync"
+    return shlex.quote(str(ours))
+
+
 def _welcome(facts: dict[str, Any], data_dir: Path, show: Callable[[str], None]) -> None:
     """Say where it listens, how to send a cohort and how to see it."""
     body = {
@@ -73,6 +83,7 @@ def _welcome(facts: dict[str, Any], data_dir: Path, show: Callable[[str], None])
         "contextKind": "user",
         "listData": {"add": [{"id": "ann"}, {"id": "bob"}], "remove": []},
     }
+    segsync = _our_name()
     where = "" if data_dir == DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
     with contextlib.suppress(OSError):
         show(
@@ -88,8 +99,8 @@ Sync a small cohort:
 
 See the result, from another terminal:
 
-  segsync member ann{where}
-  segsync segments{where}
+  {segsync} member ann{where}
+  {segsync} segments{where}
 
 Connection facts: {data_dir / "connection.json"}. Ctrl-C stops everything."""
         )
