@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import Any
 
 from celery import Celery
 
@@ -31,36 +32,43 @@ def create_celery(settings: Settings) -> Celery:
     keep no results, and are never retried: the sweeper is the retry.
     """
     app = Celery("segsync", broker=settings.broker(), set_as_current=False)
-    app.conf.update(
-        task_default_queue=DRAIN_QUEUE,
-        task_create_missing_queues=True,
-        task_routes={
+    app.conf.update(options(settings))
+    _add_tasks(app)
+    return app
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """Celery's options; a test holds each name against Celery's own list, for Celery ignores a misspelt one."""
+    return {
+        "task_default_queue": DRAIN_QUEUE,
+        "task_create_missing_queues": True,
+        "task_routes": {
             "segsync.sweep": {"queue": MAINTENANCE_QUEUE},
             "segsync.heartbeat": {"queue": MAINTENANCE_QUEUE},
             "segsync.trim": {"queue": MAINTENANCE_QUEUE},
         },
-        task_acks_late=False,
-        task_ignore_result=True,
-        task_store_errors_even_if_ignored=False,
-        task_publish_retry=False,
-        task_serializer="json",
-        accept_content=["json"],
+        "task_acks_late": False,
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_publish_retry": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
         # One message per free process: a hint must not wait behind a drain while another process is idle.
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=settings.broker().startswith(("redis", "rediss", "sentinel")),
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        worker_send_task_events=False,
-        worker_enable_remote_control=False,  # nobody uses it, and its reply queues outlive the workers
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": settings.broker().startswith(("redis", "rediss", "sentinel")),
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,  # nobody uses it, and its reply queues outlive the workers
         # Cancels what is acknowledged late, so nothing here; unset, Celery warns at every reconnect.
-        worker_cancel_long_running_tasks_on_connection_loss=True,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         # Else a worker takes fewer messages after each reconnect, for no gain: hints need no second delivery.
-        worker_enable_prefetch_count_reduction=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_connection_timeout=2,
-        broker_transport_options=transport_options(settings.broker()),
-        beat_schedule={
+        "worker_enable_prefetch_count_reduction": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 2,
+        "broker_transport_options": transport_options(settings.broker()),
+        "beat_schedule": {
             name: {"task": f"segsync.{name}", "schedule": seconds, "options": {"expires": seconds * 2}}
             for name, seconds in (
                 ("sweep", SWEEP_SECONDS),
@@ -68,9 +76,7 @@ def create_celery(settings: Settings) -> Celery:
                 ("trim", TRIM_SECONDS),
             )
         },
-    )
-    _add_tasks(app)
-    return app
+    }
 
 
 def transport_options(broker_url: str) -> dict[str, object]:
@@ -101,20 +107,20 @@ def _sweeper(pid: int) -> Sweeper:
 
 
 def _add_tasks(app: Celery) -> None:
-    @app.task(name=DRAIN_TASK)
+    @app.task(name=DRAIN_TASK, shared=False)
     def drain_segment(environment_id: str, segment_key: str, generation: int, store_id: str) -> None:
         segment = SegmentId(environment_id, segment_key, generation)
         if drain(_wiring(os.getpid()), segment, store_id).wake_up_due:
             send(app, [WakeUp(segment, store_id)])
 
-    @app.task(name="segsync.sweep")
+    @app.task(name="segsync.sweep", shared=False)
     def sweep_logs() -> None:
         send(app, _sweeper(os.getpid()).sweep())
 
-    @app.task(name="segsync.heartbeat")
+    @app.task(name="segsync.heartbeat", shared=False)
     def beat_stores() -> None:
         freshness.beat(_wiring(os.getpid()))
 
-    @app.task(name="segsync.trim")
+    @app.task(name="segsync.trim", shared=False)
     def trim_logs() -> None:
         trim.trim(_wiring(os.getpid()))

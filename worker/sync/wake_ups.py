@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import structlog
 from celery import Celery
@@ -21,7 +22,7 @@ _ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interv
 _log = structlog.get_logger(__name__)
 
 
-def send(app: Celery, wake_ups: Iterable[WakeUp]) -> int:
+def send(app: Celery, wake_ups: Sequence[WakeUp]) -> int:
     """Publish wake-ups; returns how many were sent. The first failure ends it: the sweeper finds the rest.
 
     Costs about a millisecond each, and up to the broker's time-outs when it is away.
@@ -29,16 +30,11 @@ def send(app: Celery, wake_ups: Iterable[WakeUp]) -> int:
     sent = 0
     try:
         for wake_up in wake_ups:
-            app.send_task(
-                DRAIN_TASK,
-                args=(*wake_up.segment, wake_up.store_id),
-                queue=DRAIN_QUEUE,
-                retry=True,
-                retry_policy=_ONCE_MORE,
-            )
+            arguments = (*wake_up.segment, wake_up.store_id)
+            app.send_task(DRAIN_TASK, args=arguments, queue=DRAIN_QUEUE, retry=True, retry_policy=_ONCE_MORE)
             sent += 1
     except Exception as error:  # noqa: BLE001 - kombu raises what each transport's driver raises; a hint may fail
-        _log.warning("wake_up.dropped", error=f"{type(error).__name__}: {error}")
+        _log.warning("wake_ups.dropped", count=len(wake_ups) - sent, error=f"{type(error).__name__}: {error}")
     return sent
 
 
@@ -57,7 +53,7 @@ class WakeUpSender:
             for wake_up in wake_ups:
                 self._waiting.put_nowait(wake_up)
         except queue.Full:
-            _log.warning("wake_up.dropped", error="too many wait to be sent")
+            _log.warning("wake_ups.dropped", error="too many wait to be sent")
 
     def close(self, timeout_seconds: float = 2.0) -> None:
         """Send what waits, within the time given, and end the thread."""
@@ -65,5 +61,12 @@ class WakeUpSender:
         self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        while (wake_up := self._waiting.get()) is not None:
-            send(self._app, [wake_up])
+        while True:
+            waiting = [self._waiting.get()]
+            # All at once: while the broker is away, one time-out and one line in the log for all of them.
+            with suppress(queue.Empty):
+                while len(waiting) < MOST_WAITING:
+                    waiting.append(self._waiting.get_nowait())
+            send(self._app, [wake_up for wake_up in waiting if wake_up is not None])
+            if None in waiting:
+                return
