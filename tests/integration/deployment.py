@@ -33,7 +33,7 @@ class Deployment:
         }
         self.processes: list[subprocess.Popen[bytes]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.facts: dict[str, Any] = json.loads(self._run("init"))
+        self.facts: dict[str, Any] = self.init()
 
     @property
     def environment_id(self) -> str:
@@ -46,6 +46,11 @@ class Deployment:
     def wiring(self) -> Wiring:
         """What a command would look at the installation with; the caller closes it."""
         return Wiring(Settings(state_url=self.state.url))
+
+    def init(self, *arguments: str) -> dict[str, Any]:
+        """Run `segsync init`; returns what it printed."""
+        facts: dict[str, Any] = json.loads(self._run("init", *arguments))
+        return facts
 
     def start(self, role: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start one process of a role; its output goes to a file in the directory."""

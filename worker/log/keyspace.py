@@ -8,7 +8,8 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
                                name, url, created_ms, accepted_ms, members, members_exact (0 after an unclean drain)
     S:gN:log           stream  one entry per batch, in the order accepted; the id is the accept time by the server's
                                clock. Fields: see entry.py
-    S:gN:head          hash    last (id of the last entry), batches and bytes (totals ever appended)
+    S:gN:head          hash    last (id of the last entry), batches and bytes (totals ever appended), trimmed
+                               (id of the last entry dropped)
     S:gN:recent        zset    batch id -> accept time, for a minute: a retried append changes nothing
     S:gN:dead          hash    entry id -> reason and message; folds skip these entries
     S:gN:refs          zset    payload id -> the entry's ordinal, of entries that share a payload with other segments

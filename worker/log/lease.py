@@ -31,10 +31,18 @@ class Idle:
 
 
 @dataclass(slots=True, frozen=True)
+class Behind:
+    """Entries that the store has not applied are trimmed: it must be rebuilt, for reading on would leave a gap."""
+
+
+@dataclass(slots=True, frozen=True)
 class Orphans:
     """Drains that nobody runs any more left marks: their bytes may still land. token -> connection."""
 
     connections: dict[str, str]
+
+
+_NOTHING_TAKEN: dict[bytes, Busy | Idle | Behind] = {b"busy": Busy(), b"idle": Idle(), b"behind": Behind()}
 
 
 @dataclass(slots=True)
@@ -148,7 +156,7 @@ class DrainLog:
         connection: str | None,
         fenced: Sequence[str] = (),
         waived: Sequence[str] = (),
-    ) -> Lease | Busy | Idle | Orphans:
+    ) -> Lease | Busy | Idle | Behind | Orphans:
         """Take the lease of a store's cursor, and leave an open mark.
 
         ``connection`` is the identity of the connection that this drain will write over; the mark keeps it.
@@ -161,10 +169,8 @@ class DrainLog:
         token = secrets.token_hex(8)
         reply = self.call("take", segment, store_id, token, connection or "", len(fenced), *fenced, *waived)
         verdict = reply[0]
-        if verdict == b"busy":
-            return Busy()
-        if verdict == b"idle":
-            return Idle()
+        if verdict in _NOTHING_TAKEN:
+            return _NOTHING_TAKEN[verdict]
         if verdict == b"orphans":
             tokens = [text.decode() for text in reply[1:]]
             return Orphans(dict(zip(tokens[::2], tokens[1::2], strict=True)))

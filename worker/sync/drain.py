@@ -11,7 +11,7 @@ import structlog
 
 from worker.errors import InvalidBatch, LeaseLost, Unavailable
 from worker.log.entry import Entry, unpack_slice
-from worker.log.lease import Busy, Idle, Lease, Orphans
+from worker.log.lease import Behind, Busy, Idle, Lease, Orphans
 from worker.model import SegmentId
 from worker.stores import SegmentStore, WriteSession
 from worker.sync.fold import fold
@@ -31,7 +31,8 @@ class Drained:
     """What one drain did.
 
     Attributes:
-        outcome: "applied", "idle", "busy", "gone" (no such store), "away" (the store), "lost" (the lease).
+        outcome: "applied", "idle", "busy", "behind" (the log is trimmed further than this store has read), "gone" (no
+            such store), "away" (the store), "lost" (the lease).
         wake_up_due: a wake-up is due and this caller's to send.
     """
 
@@ -66,7 +67,10 @@ def drain(
     try:
         with store.session() as session:
             found = _take(wiring, segment, store_id, store, session)
-            if isinstance(found, Busy | Idle):
+            if isinstance(found, Behind):
+                # Nothing is written, and the heartbeat says how old the store is: STALE, never a silent gap.
+                _log.error("store.behind", store_id=store_id, segment=segment.ref)
+            if isinstance(found, Busy | Idle | Behind):
                 return Drained(type(found).__name__.lower())
             deadline = clock() + budget_seconds
             return _Run(wiring, found, session, counts_members).until(lambda: clock() >= deadline)
@@ -80,7 +84,7 @@ def drain(
 
 def _take(
     wiring: Wiring, segment: SegmentId, store_id: str, store: SegmentStore, session: WriteSession
-) -> Lease | Busy | Idle:
+) -> Lease | Busy | Idle | Behind:
     """Take the lease; drains that nobody runs any more are fenced off first, where the store can (rule 8)."""
     fenced: list[str] = []
     waived: list[str] = []

@@ -9,6 +9,7 @@ from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, dra
 
 from worker.log import keyspace
 from worker.log.append import Batch
+from worker.log.lease import Behind, DrainLog, Lease
 from worker.log.upkeep import SegmentStatus, Upkeep
 from worker.model import SegmentId
 
@@ -48,8 +49,6 @@ def test_what_an_open_drain_wrote_counts_as_unapplied_until_its_mark_is_gone(red
     append(redis_client, batch())
     lease = take(redis_client)
     lease.release(clean=False)
-    from worker.log.lease import DrainLog, Lease
-
     successor = DrainLog(redis_client).take(SEGMENT, STORE, connection="c2", waived=[lease.token])
     assert isinstance(successor, Lease)
     successor.advance(successor.read(most_bytes=1000, most_entries=10)[-1], 0)
@@ -92,8 +91,6 @@ def test_trim_keeps_what_an_open_drain_may_go_back_to(redis_client: redis.Redis)
     append(redis_client, batch(b"1"))
     zombie = take(redis_client)
     Upkeep(redis_client).expire(SEGMENT, STORE, zombie.token, "1")
-    from worker.log.lease import DrainLog, Lease
-
     successor = DrainLog(redis_client).take(SEGMENT, STORE, connection="c2", waived=[zombie.token])
     assert isinstance(successor, Lease)
     successor.advance(successor.read(most_bytes=1000, most_entries=10)[-1], 0)
@@ -115,6 +112,19 @@ def test_appending_goes_on_in_order_after_everything_was_trimmed(redis_client: r
     Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS)
     append(redis_client, batch(b"2"))
     assert status(redis_client).stores[STORE].batches_behind == 1
+    assert bodies(take(redis_client)) == [b"2"]
+
+
+def test_a_store_that_comes_after_a_trim_is_behind_and_never_reads_over_the_gap(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"1"))
+    drain_all(redis_client)
+    trimmed_ms = Upkeep(redis_client).server_ms()
+    Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS)
+    append(redis_client, batch(b"2", stores=(STORE, "late")))
+    assert DrainLog(redis_client).take(SEGMENT, "late", connection="c") == Behind()
+    oldest = status(redis_client, "late").stores["late"].oldest_ms
+    assert oldest is not None
+    assert oldest <= trimmed_ms
     assert bodies(take(redis_client)) == [b"2"]
 
 

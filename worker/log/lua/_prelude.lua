@@ -18,6 +18,7 @@ end
 
 local function position(cursor) return redis.call('HGET', cursor, 'position') or '0-0' end
 local function last(generation) return redis.call('HGET', head_key(generation), 'last') or '0-0' end
+local function trimmed(generation) return redis.call('HGET', head_key(generation), 'trimmed') or '0-0' end
 local function lease(cursor) return redis.call('HGET', cursor, 'lease') or '' end
 local function epoch(cursor) return redis.call('HGET', cursor, 'epoch') or '0' end
 

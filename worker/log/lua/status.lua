@@ -19,8 +19,10 @@ for i = 1, #ARGV do
     local began = string.match(marks[j], '^(%S+)')
     if after(from, began) then from = began end
   end
-  local oldest = ''
-  if after(reply[2], from) then
+  local oldest, gone = '', trimmed(generation)
+  if after(gone, from) then
+    oldest = string.match(gone, '^(%d+)')
+  elseif after(reply[2], from) then
     local entry = redis.call('XRANGE', log_key(generation), '(' .. from, '+', 'COUNT', 1)[1]
     if entry then oldest = string.match(entry[1], '^(%d+)') end
   end

@@ -3,7 +3,7 @@
 -- ARGV: generation, store, token, connection, number of fenced tokens, the fenced tokens ..., the waived tokens ...
 --   fenced: drains nobody runs any more and whose bytes surely cannot land; they are settled here and now
 --   waived: drains whose bytes may still land; their marks stay for the sweeper
--- Returns {'busy'} | {'idle'} | {'orphans', token, connection, ...} (fence them, then take again)
+-- Returns {'busy'} | {'idle'} | {'behind'} (entries after the cursor are trimmed) | {'orphans', token, connection, ...} (fence them, then take again)
 --       | {'taken', position, epoch, batches behind, bytes behind}
 local generation, store, token, connection = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
@@ -23,6 +23,7 @@ end
 if #orphans > 1 then return orphans end
 
 local began = position(cursor)
+if after(trimmed(generation), began) then return {'behind'} end
 if not after(last(generation), began) then return {'idle'} end
 local batches = redis.call('HGET', cursor, 'batches') or '0'
 local bytes = redis.call('HGET', cursor, 'bytes') or '0'

@@ -16,6 +16,9 @@ for i = 3, #ARGV do
   local marks = redis.call('HVALS', open_key(generation, ARGV[i]))
   for j = 1, #marks do keep(string.match(marks[j], '^(%S+)')) end
 end
+-- A cursor before the last entry dropped has a gap behind it, and must never be read on from (rule 19).
+local past = redis.call('XREVRANGE', log_key(generation), '(' .. bound, '-', 'COUNT', 1)[1]
+if past then redis.call('HSET', head_key(generation), 'trimmed', past[1]) end
 local dropped = redis.call('XTRIM', log_key(generation), 'MINID', '=', bound)
 local prefix = base .. ':g' .. generation
 -- Entries leave in order, so what is gone is everything up to this ordinal.
