@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import redis
-from servers import VOLATILE, MotoServer, ValkeyServer
+from servers import VOLATILE, FakeRedisServer, MotoServer, ValkeyServer
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +51,14 @@ def fake_redis() -> Iterator[redis.Redis]:
     client: redis.Redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=False)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def fake_redis_server() -> Iterator[FakeRedisServer]:
+    """One fakeredis on a TCP port for the whole run; who uses it empties it first."""
+    server = FakeRedisServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["fake", "real"])

@@ -1,4 +1,4 @@
-"""Real servers for tests: a Valkey process to kill, freeze and restart, a proxy that swallows, moto's DynamoDB."""
+"""Servers for tests: a Valkey process to kill, freeze and restart, fakeredis, a swallowing proxy, moto's DynamoDB."""
 
 from __future__ import annotations
 
@@ -158,6 +158,45 @@ class ValkeyServer:
             client.close()
 
 
+class FakeRedisServer:
+    """fakeredis on a TCP port of 127.0.0.1, for what works on sockets of its own.
+
+    Its sockets do not block, also when they send: it closes a connection on which a few megabytes of replies are
+    left unread, where a real server buffers them. It answers some 20,000 commands a second.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self) -> None:
+        from fakeredis import TcpFakeServer
+        from fakeredis._clients._tcp_server import TCPFakeRequestHandler
+
+        class Handler(TCPFakeRequestHandler):
+            disable_nagle_algorithm = True  # it sends every reply by itself; the second would wait 40 ms
+
+            def setup(self) -> None:
+                super().setup()
+                # fakeredis shows the address as a Python tuple; CLIENT INFO and CLIENT KILL have it as host:port.
+                self.current_client._client_info["addr"] = "{}:{}".format(*self.client_address)
+
+        self._server = TcpFakeServer((self.host, 0), server_type="valkey")
+        self._server.RequestHandlerClass = Handler
+        self.port: int = self._server.server_address[1]
+        self.url = f"redis://{self.host}:{self.port}/0"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A redis-py client that does not retry; the caller closes it."""
+        return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0), **options)
+
+    def stop(self) -> None:
+        """Close the port and every connection, and wait for their threads."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
 class TcpProxy:
     """Forwards connections to ``target``, and can swallow bytes as a firewall does that forgot a connection."""
 
@@ -218,8 +257,12 @@ class MotoServer:
     region = "us-east-1"
 
     def __init__(self) -> None:
+        import boto3
         from moto.server import ThreadedMotoServer
 
+        # One for all clients: each session parses the service's description anew, which takes 0.1 s.
+        session: Any = boto3.Session
+        self._session = session()
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
@@ -227,10 +270,7 @@ class MotoServer:
 
     def client(self, service: str = "dynamodb", **credentials: str) -> Any:
         """A boto3 client of this server, of the default account or of those credentials; the caller closes it."""
-        import boto3
-
-        session: Any = boto3.Session
-        return session(**credentials).client(service, region_name=self.region, endpoint_url=self.url)
+        return self._session.client(service, region_name=self.region, endpoint_url=self.url, **credentials)
 
     def create_table(self, name: str, **credentials: str) -> None:
         """Create a table with the keys that LaunchDarkly's SDKs expect."""

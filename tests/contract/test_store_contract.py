@@ -1,23 +1,26 @@
-"""What every store promises (see ``SegmentStore``), on memory, a real Redis server and moto's DynamoDB."""
+"""What every store promises (see ``SegmentStore``): in memory, on fakeredis, a real Redis server, moto's DynamoDB."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from ldclient.integrations import DynamoDB, Redis
 from ldclient.interfaces import BigSegmentStore
-from servers import MotoServer, ValkeyServer, free_port
+from servers import FakeRedisServer, MotoServer, ValkeyServer, free_port
 
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import SegmentStore, dynamodb, redis_session
+from worker.stores import SegmentStore
 from worker.stores.dynamodb import DynamoDBStore
 from worker.stores.layout import context_hash
 from worker.stores.memory import MemoryStore
 from worker.stores.redis import RedisStore
+from worker.stores.redis_session import WINDOW
 
 REF = "beta-users.g1"
 OTHER_REF = "vip.g3"
@@ -37,22 +40,22 @@ class Subject:
             return session.write(SegmentPatch(ref, add, remove or []), lambda: None)
 
 
-READ_BY_SDKS = ["redis", "redis-empty-prefix", "redis-prefix", "dynamodb", "dynamodb-prefix"]
+ON_REDIS = [f"{server}{prefix}" for server in ("fakeredis", "redis") for prefix in ("", "-empty-prefix", "-prefix")]
+READ_BY_SDKS = [*ON_REDIS, "dynamodb", "dynamodb-prefix"]
 
 
 @pytest.fixture(params=["memory", *READ_BY_SDKS])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     kind, _, prefix = request.param.partition("-")
+    redis_prefix = {"": "launchdarkly", "empty-prefix": "", "prefix": "ours"}[prefix]
     if kind == "memory":
         yield _memory()
+    elif kind == "fakeredis":
+        yield from _redis(request.getfixturevalue("fake_redis_server"), redis_prefix, window=50)  # it is slow
     elif kind == "redis":
-        request.getfixturevalue("real_redis")
-        redis_prefix = {"": "launchdarkly", "empty-prefix": "", "prefix": "ours"}[prefix]
-        yield from _redis(request.getfixturevalue("valkey"), redis_prefix)
+        yield from _redis(request.getfixturevalue("valkey"), redis_prefix, window=WINDOW)
     else:
-        request.getfixturevalue("monkeypatch").setattr(dynamodb, "WINDOW", 10)  # moto does 120 updates a second
-        moto = request.getfixturevalue("moto_server")
-        yield from _dynamodb(moto, request.getfixturevalue("dynamodb_table"), "ours" if prefix else "")
+        yield request.getfixturevalue("dynamodb_subjects")("ours" if prefix else "")
 
 
 def _memory() -> Subject:
@@ -60,13 +63,14 @@ def _memory() -> Subject:
     return Subject(store, 2_000, lambda key: context_hash(key) in store._included)
 
 
-def _redis(server: ValkeyServer, prefix: str) -> Iterator[Subject]:
-    store = RedisStore(RedisStoreConfiguration(host=server.host, port=server.port, prefix=prefix))
+def _redis(server: FakeRedisServer | ValkeyServer, prefix: str, window: int) -> Iterator[Subject]:
+    store = RedisStore(RedisStoreConfiguration(host=server.host, port=server.port, prefix=prefix), window=window)
     sdk = Redis.new_big_segment_store(url=server.url, prefix=prefix)
     client = server.client()
+    client.flushall()
     yield Subject(
         store,
-        redis_session.WINDOW,
+        window,
         lambda key: any(context_hash(key).encode() in name for name in client.scan_iter()),
         sdk,
     )
@@ -75,23 +79,40 @@ def _redis(server: ValkeyServer, prefix: str) -> Iterator[Subject]:
     store.close()
 
 
-def _dynamodb(moto: MotoServer, table: str, prefix: str) -> Iterator[Subject]:
+@pytest.fixture(scope="module")
+def dynamodb_subjects(moto_server: MotoServer) -> Iterator[Callable[[str], Subject]]:
+    """The subject of a prefix, on an emptied table. Their clients last: they take longer to make than a test."""
+    table = "store-contract"
+    client = moto_server.client()
+    moto_server.create_table(table)
+    with ExitStack() as stack:
+        stack.callback(client.close)
+        subjects = {prefix: _dynamodb(moto_server, table, prefix, client, stack) for prefix in ("", "ours")}
+
+        def on_empty_table(prefix: str) -> Subject:
+            client.delete_table(TableName=table)
+            moto_server.create_table(table)
+            return subjects[prefix]
+
+        yield on_empty_table
+
+
+def _dynamodb(moto: MotoServer, table: str, prefix: str, client: Any, stack: ExitStack) -> Subject:
+    where = {"region_name": moto.region, "endpoint_url": moto.url}
+    sdk = DynamoDB.new_big_segment_store(table, prefix=prefix, dynamodb_opts=where)
+    stack.callback(sdk.stop)
+    window = 5  # moto does some 200 updates a second
     store = DynamoDBStore(
-        DynamoDBStoreConfiguration(tableName=table, region=moto.region, endpoint=moto.url, prefix=prefix)
+        DynamoDBStoreConfiguration(tableName=table, region=moto.region, endpoint=moto.url, prefix=prefix),
+        window=window,
     )
-    sdk = DynamoDB.new_big_segment_store(
-        table, prefix=prefix, dynamodb_opts={"region_name": moto.region, "endpoint_url": moto.url}
-    )
-    client = moto.client()
-    yield Subject(
+    stack.callback(store.close)
+    return Subject(
         store,
-        dynamodb.WINDOW,
+        window,
         lambda key: any(item["key"]["S"] == context_hash(key) for item in client.scan(TableName=table)["Items"]),
         sdk,
     )
-    sdk.stop()
-    client.close()
-    store.close()
 
 
 def test_an_added_member_is_included(subject: Subject) -> None:
@@ -167,7 +188,7 @@ def test_applying_a_patch_does_not_touch_freshness(subject: Subject) -> None:
 
 
 def test_a_large_patch_asks_before_each_window(subject: Subject) -> None:
-    members = [f"user-{number}" for number in range(subject.window * 3 + 7)]
+    members = [f"user-{number}" for number in range(subject.window * 3 + 1)]
     asked: list[None] = []
     with subject.store.session() as session:
         counts = session.write(SegmentPatch(REF, members, ["never-was"]), lambda: asked.append(None))
@@ -230,6 +251,16 @@ def test_a_closed_store_opens_again_when_it_is_used(subject: Subject) -> None:
     subject.store.close()
     assert subject.store.included("ann") == {REF}
     assert subject.write(["bob"]) == WriteCounts(1, 0)
+
+
+@pytest.mark.parametrize("subject", ON_REDIS, indirect=True)
+def test_nothing_lands_over_a_fenced_connection(subject: Subject) -> None:
+    with subject.store.session() as session:
+        assert session.connection is not None
+        assert subject.store.fence(session.connection)
+        with pytest.raises(Unavailable):
+            session.write(SegmentPatch(REF, ["ann"], []), lambda: None)
+    assert not subject.leaves_anything("ann")
 
 
 @pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)

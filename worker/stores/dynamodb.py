@@ -54,7 +54,9 @@ class DynamoDBStore:
         *,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        window: int = WINDOW,
     ) -> None:
+        self._window = window
         self._configuration = configuration
         self._timeouts = (connect_timeout_s, answer_timeout_s)
         self._where = f"{configuration.tableName} in {configuration.region}"
@@ -71,7 +73,7 @@ class DynamoDBStore:
         with self._answered():
             client = self._open_client()
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="dynamodb-write") as executor:
-            yield DynamoDBWriteSession(client, executor, self._configuration, where=self._where)
+            yield DynamoDBWriteSession(client, executor, self._configuration, where=self._where, window=self._window)
 
     def fence(self, connection: str) -> bool:  # noqa: ARG002 - the seam names it
         """Never certain here: see the class."""
@@ -146,17 +148,19 @@ class DynamoDBWriteSession:
         configuration: DynamoDBStoreConfiguration,
         *,
         where: str,
+        window: int,
     ) -> None:
         self._client = client
         self._executor = executor
         self._table = configuration.tableName
         self._namespace = dynamodb_user_namespace(configuration.prefix)
         self._where = where
+        self._window = window
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``."""
         added = removed = 0
-        for portion in portions(patch, WINDOW):
+        for portion in portions(patch, self._window):
             before_window()
             added += self._each(portion.add, lambda hashed: self._add(hashed, patch.segment_ref))
             removed += self._each(portion.remove, lambda hashed: self._remove(hashed, patch.segment_ref))

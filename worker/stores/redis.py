@@ -6,9 +6,6 @@
 SDKs also read ``{prefix}:big_segment_exclude:{context hash}``; synced segments never exclude anybody.
 """
 
-# mypy: untyped-calls-exclude=redis
-# (redis-py does not annotate the methods of its connections.)
-
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -21,7 +18,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from worker.model import RedisStoreConfiguration
 from worker.stores.layout import context_hash, redis_include_key, redis_synchronized_on_key
 from worker.stores.redis_faults import DRIVER_ERRORS, unavailable
-from worker.stores.redis_session import RedisWriteSession
+from worker.stores.redis_session import WINDOW, RedisWriteSession
 
 # A write that is not answered for this long has an unknown fate; a pause for an fsync or a fork is shorter.
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -42,7 +39,9 @@ class RedisStore:
         *,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        window: int = WINDOW,
     ) -> None:
+        self._window = window
         self._prefix = configuration.prefix
         self._where = f"{configuration.host}:{configuration.port}"
         self._pool = redis.ConnectionPool(
@@ -76,7 +75,7 @@ class RedisStore:
         with self._connection() as link:
             identity = self._identify_or_replace(link)
             try:
-                yield RedisWriteSession(link, identity, prefix=self._prefix, where=self._where)
+                yield RedisWriteSession(link, identity, prefix=self._prefix, where=self._where, window=self._window)
             except BaseException:
                 link.disconnect()
                 raise

@@ -1,6 +1,4 @@
 """Bulk writes over one Redis connection: pre-joined commands out, windows of replies back. Never reconnects."""
-# mypy: untyped-calls-exclude=redis
-# (redis-py does not annotate the methods of its connections.)
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class RedisWriteSession:
     connection silently, and cost four times as much per command.
     """
 
-    def __init__(self, link: redis.Connection, identity: str | None, *, prefix: str, where: str) -> None:
+    def __init__(self, link: redis.Connection, identity: str | None, *, prefix: str, where: str, window: int) -> None:
         socket = link._get_socket()  # noqa: SLF001 - redis-py offers no public way to its socket
         assert socket is not None, "the connection was checked at checkout"
         self.connection = identity
@@ -47,6 +45,7 @@ class RedisWriteSession:
         self._socket = socket
         self._prefix = prefix
         self._where = where
+        self._window = window
         self._reader = hiredis.Reader()
         self._sent: deque[_Sent] = deque()
         self._added = 0
@@ -71,7 +70,7 @@ class RedisWriteSession:
         return WriteCounts(self._added, self._removed)
 
     def _send_all(self, patch: SegmentPatch, before_window: BeforeWindow) -> None:
-        for portion in portions(patch, WINDOW):
+        for portion in portions(patch, self._window):
             commands = self._pack(portion)
             if len(self._sent) == WINDOWS_IN_FLIGHT:
                 self._read_window()

@@ -11,7 +11,7 @@ WHERE = "store.example:6379"
 
 
 def parse_error(reply: str) -> Exception:
-    error: Exception = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    error: Exception = BaseParser.parse_error(reply)
     return error
 
 

@@ -12,7 +12,7 @@ from worker.stores.redis_session import _commands
 def test_bulk_packed_commands_are_byte_for_byte_those_of_redis_py(prefix: str, members: list[str]) -> None:
     keys = [f"{prefix}:big_segment_include:{context_hash(member)}" for member in members]
     commands = [("SADD", key, "beta-users.g1") for key in keys]
-    packed = redis.Connection().pack_commands(commands)  # type: ignore[no-untyped-call]
+    packed = redis.Connection().pack_commands(commands)
     assert _commands(b"SADD", prefix, "beta-users.g1", members) == b"".join(packed)
 
 
