@@ -79,6 +79,11 @@ class RedisStoreConfiguration(BaseModel):
     database: int = Field(default=0, ge=0)
     prefix: str = "launchdarkly"
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What makes it this store and no other; the rest is how to get there."""
+        return self.host, self.port, self.database, self.prefix
+
     @field_validator("prefix")
     @classmethod
     def _default_prefix(cls, prefix: str) -> str:
@@ -98,6 +103,11 @@ class DynamoDBStoreConfiguration(BaseModel):
     externalId: str = ""  # noqa: N815
     endpoint: str | None = None
     prefix: str = ""
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What makes it this store and no other; the rest is how to get there."""
+        return self.tableName, self.region, self.endpoint, self.prefix
 
 
 StoreConfiguration = Annotated[RedisStoreConfiguration | DynamoDBStoreConfiguration, Field(discriminator="kind")]

@@ -29,7 +29,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the receiver listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the receiver listens on")
     max_body_bytes: int = Field(
-        10 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024, description="largest body, after decoding"
+        # The upper bound keeps the parse of one body well under a drain's lease.
+        10 * 1024 * 1024,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="largest body, after decoding; 64 MiB at the most",
     )
     manifests: Path | None = Field(
         None, description="directory of manifests laid over the bundled ones, by integration key"

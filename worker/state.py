@@ -14,7 +14,7 @@ from worker.errors import Unavailable
 from worker.settings import Settings
 
 # A state server that has not answered for this long is away: the receiver must answer its partner within seconds.
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 3.0
 CONNECT_SECONDS = 2.0
 
 
@@ -44,6 +44,12 @@ def state_errors() -> Iterator[None]:
     try:
         yield
     except ResponseError as error:
-        raise Unavailable(f"state server refused: {error}", dependency="state") from error
+        raise refused(error) from error
     except (RedisError, OSError) as error:
         raise Unavailable(f"state server is away: {error}", dependency="state", fate_unknown=True) from error
+
+
+def refused(error: Exception) -> Unavailable:
+    """An error reply of the server, without what redis-py or the server quote of the command: that may be a payload."""
+    said = str(error).rpartition("caused error: ")[2].partition(", with args beginning with")[0]
+    return Unavailable(f"state server refused ({type(error).__name__}): {said[:200]}", dependency="state")

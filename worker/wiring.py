@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import redis
 
+from worker.errors import Unavailable
 from worker.log.lease import DrainLog
 from worker.log.parsers import read_parser
 from worker.log.upkeep import Upkeep
@@ -22,12 +24,24 @@ from worker.stores import SegmentStore, open_store
 Opener = Callable[[StoreRecord], SegmentStore]
 
 
+# How long a store that was away is left alone by a process: one that hangs costs seconds at every touch, and the
+# segments of other stores wait behind it.
+REST_SECONDS = 10.0
+
+
 class Stores:
     """Open stores by id; a store whose record changed is closed and opened anew. Safe between threads."""
 
-    def __init__(self, directory: Callable[[], Directory], opener: Opener = open_store) -> None:
+    def __init__(
+        self,
+        directory: Callable[[], Directory],
+        opener: Opener = open_store,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._directory = directory
         self._opener = opener
+        self._clock = clock
+        self._rested_at: dict[str, float] = {}
         self._lock = threading.Lock()
         self._open: dict[str, tuple[int, SegmentStore]] = {}
 
@@ -50,6 +64,15 @@ class Stores:
                 opened = self._open[store_id] = (record.version, self._opener(record))
             return opened[1]
 
+    def rest(self, store_id: str) -> None:
+        """Note that the store was away: leave it alone for a while."""
+        self._rested_at[store_id] = self._clock()
+
+    def resting(self, store_id: str) -> bool:
+        """Whether it was away a moment ago."""
+        rested_at = self._rested_at.get(store_id)
+        return rested_at is not None and self._clock() - rested_at < REST_SECONDS
+
     def close(self) -> None:
         """Close all; idempotent."""
         with self._lock:
@@ -65,18 +88,22 @@ class Parsers:
         self._client = client
         self._compiled: dict[str, Decoder] = {}
 
-    def get(self, digest: str) -> Decoder | None:
-        """The decoder, or None when the state server does not know the digest.
+    def get(self, digest: str) -> Decoder:
+        """The decoder.
 
         Raises:
-            Unavailable: the state server is away.
+            Unavailable: the state server is away, or does not have the parser, or has one that this version cannot
+                read. None of these is the batch's fault: it waits until they are put right.
         """
         if decoder := self._compiled.get(digest):
             return decoder
         text = read_parser(self._client, digest)
         if text is None:
-            return None
-        decoder = self._compiled[digest] = decoder_from_text(text)
+            raise Unavailable(f"the state server does not have requestParser {digest}", dependency="state")
+        try:
+            decoder = self._compiled[digest] = decoder_from_text(text)
+        except ValueError as error:
+            raise Unavailable(f"this version cannot read requestParser {digest}", dependency="state") from error
         return decoder
 
 

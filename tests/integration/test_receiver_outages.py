@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 from worker.log import keyspace
 from worker.model import RedisStoreConfiguration
 from worker.receiver.app import create_receiver
+from worker.receiver.appender import APPEND_WITHIN_SECONDS
 from worker.records.records import Bootstrap, Records
 from worker.settings import Settings
 
@@ -28,9 +30,9 @@ class Receiving:
         self.made = made
         self._client = client
 
-    def send(self, cohort: str = "c1") -> int:
+    def send(self, cohort: str = "c1", token: str | None = None) -> int:
         body: dict[str, Any] = {"environmentId": self.made.environment_id, "cohortId": cohort, "cohortName": "C"}
-        headers = {"Authorization": str(self.made.writer_token)}
+        headers = {"Authorization": token or str(self.made.writer_token)}
         return int(self._client.post(PATH, json=body, headers=headers).status_code)
 
     def ready(self) -> int:
@@ -59,10 +61,10 @@ def test_while_the_state_server_is_away_payloads_are_answered_503(receiving: Rec
     assert receiving.send() == 204
     receiving.state.kill()
     assert receiving.send() == 503
-    assert receiving.ready() == 503
+    wait_until(lambda: receiving.ready() == 503, message="not ready")
     receiving.state.start()
     assert receiving.send() == 204
-    assert receiving.ready() == 200
+    wait_until(lambda: receiving.ready() == 200, message="ready again")
 
 
 def test_a_state_server_that_restarts_at_once_costs_a_wait_and_no_error(receiving: Receiving) -> None:
@@ -94,6 +96,55 @@ def test_what_was_answered_204_is_there_after_a_kill_of_the_state_server(receivi
         accepted = sum(sender.result() for sender in senders)
     # What was appended but never answered may be there too: the partner will send it again.
     assert accepted <= receiving.log_length() <= accepted + 8
+
+
+def test_requests_to_a_state_server_that_hangs_are_all_answered_in_time_and_nothing_of_them_lands_later(
+    receiving: Receiving,
+) -> None:
+    assert receiving.send("known") == 204
+    receiving.state.freeze()
+    started = time.monotonic()
+    with ThreadPoolExecutor(40) as pool:
+        cohorts = ["known"] * 20 + [f"new-{number}" for number in range(20)]
+        answers = list(pool.map(receiving.send, cohorts))
+    took = time.monotonic() - started
+    receiving.state.thaw()
+    assert answers == [503] * 40
+    assert took < APPEND_WITHIN_SECONDS + 5
+    wait_until(lambda: receiving.send("known") == 204, message="a 204")
+    assert [receiving.log_length(cohort) for cohort in ("known", "new-0", "new-19")] == [2, 0, 0]
+
+
+def test_a_state_server_that_lost_its_registry_without_anybody_noticing_gets_it_back(receiving: Receiving) -> None:
+    assert receiving.send() == 204
+    segments = f"segsync:{{{receiving.made.environment_id}}}:segments"
+    with receiving.state.client() as client:
+        client.delete(segments, "segsync:manifests")
+        assert receiving.send() == 204
+        assert client.hkeys(segments) == [b"rudderstack-c1"]
+        assert client.hlen("segsync:manifests") == 1
+
+
+def test_a_state_server_that_is_nearly_full_takes_no_more_until_there_is_room(receiving: Receiving) -> None:
+    with receiving.state.client() as client:
+        used = int(client.info("memory")["used_memory"])
+        client.config_set("maxmemory", used + 1000)
+        wait_until(lambda: receiving.send() == 429, message="a 429")
+        client.config_set("maxmemory", 0)
+        wait_until(lambda: receiving.send() == 204, message="a 204")
+
+
+def test_one_record_that_this_version_cannot_read_does_not_stop_the_others_from_taking_effect(
+    receiving: Receiving,
+) -> None:
+    with receiving.state.client() as client:
+        client.hset("segsync:stores", "newer", "{}")
+        Records(client).bootstrap(
+            environment_id=None,
+            store_configuration=RedisStoreConfiguration(host=receiving.state.host, port=receiving.state.port),
+            writer_token="a-second-token",
+        )
+        wait_until(lambda: receiving.send(token="a-second-token") == 204, message="the new token to work")
 
 
 def test_a_state_server_that_comes_back_empty_gets_the_registry_of_segments_again(receiving: Receiving) -> None:

@@ -256,7 +256,7 @@ def test_a_connection_closed_between_two_sessions_is_replaced_at_checkout(
         assert add(session, "ann") == WriteCounts(1, 0)
 
 
-def test_a_connection_cut_without_a_word_between_two_sessions_is_replaced_at_checkout(
+def test_a_connection_cut_without_a_word_costs_one_session_and_is_replaced_by_the_next(
     valkey: ValkeyServer, real_redis: redis.Redis, open_store: OpenStore
 ) -> None:
     with TcpProxy((valkey.host, valkey.port)) as proxy:
@@ -264,6 +264,9 @@ def test_a_connection_cut_without_a_word_between_two_sessions_is_replaced_at_che
         with store.session() as session:
             first = session.connection
         proxy.swallow_what_is_open()
+        with pytest.raises(Unavailable) as raised, store.session():
+            pass
+        assert not raised.value.fate_unknown
         with store.session() as session:
             assert session.connection != first
             assert add(session, "ann") == WriteCounts(1, 0)

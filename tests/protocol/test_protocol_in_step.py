@@ -51,8 +51,10 @@ class Scripts:
             b"{}",
             [Target(self._segment.segment_key, Cohort("walk"))],
             [STORE],
+            not_after_ms=10**15,
         )
         [due] = Appends(self._client).append([batch])
+        assert not isinstance(due, Exception)
         base = keyspace.base(self._segment.environment_id, self._segment.segment_key)
         [(entry_id, _)] = cast("list[tuple[bytes, object]]", self._client.xrevrange(f"{base}:g1:log", count=1))
         self._ids.append(entry_id)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from drains import Scenario, find_violation
+from late_appends import LateRules, resurrects
 from slot import RULES
 from wake_ups import HintScenario, IndexScenario, forgets, index_forgets
 
@@ -79,3 +80,12 @@ def test_entering_the_index_before_the_append_would_forget_a_log() -> None:
 def test_only_the_slow_walk_finds_what_a_killed_receiver_left_out_of_the_index() -> None:
     assert index_forgets(IndexScenario(kills=1))
     assert not index_forgets(IndexScenario(kills=1, slow_walk=True))
+
+
+def test_an_append_whose_answer_was_lost_never_overtakes_what_was_accepted_since() -> None:
+    assert not resurrects(LateRules())
+
+
+@pytest.mark.parametrize("rule", ["server_refuses_late_appends", "failure_is_told_no_earlier"])
+def test_a_late_append_can_bring_a_member_back_without(rule: str) -> None:
+    assert resurrects(replace(LateRules(), **{rule: False}))

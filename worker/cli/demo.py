@@ -76,7 +76,7 @@ def run(service: Service) -> list[Verdict]:
         run_id = secrets.token_hex(4)
         member, leaver = f"ann-{run_id}", f"bob-{run_id}"
         sent = _send_all(service.url, service.writer_token, service.environment_id, member, leaver)
-        segment_keys = {key: wiring.segment_keys.allot(service.environment_id, key, _COHORT_ID) for key in sent}
+        segment_keys = {key: wiring.segment_keys.allot(service.environment_id, key, [_COHORT_ID])[0] for key in sent}
         _wait_until_applied(wiring, service.environment_id, list(segment_keys.values()))
         seen = _evaluate(wiring, service.environment_id, list(segment_keys.values()), (member, leaver))
         return [Verdict(key, segment, sent[key], *seen[segment]) for key, segment in segment_keys.items()]

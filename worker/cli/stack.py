@@ -128,6 +128,7 @@ class Stack:
             ),
             writer_token=credentials.writer_token,
             admin_token=credentials.admin_token,
+            store_has_moved=True,  # the same server with the same data, if perhaps on another port
         )
         return {
             "url": self.url,

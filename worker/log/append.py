@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError
 
-from worker.errors import InvalidBatch
+from worker.errors import InvalidBatch, Unavailable
 from worker.log import entry, keyspace
 from worker.log.scripts import load, script
 from worker.model import Cohort, SegmentId
-from worker.state import state_errors
+from worker.state import refused, state_errors
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,6 +32,12 @@ class Batch:
         batch_id: unique; an append that is repeated with it changes nothing.
         body: the request's bytes, decoded from any content encoding, otherwise unchanged.
         store_ids: the environment's stores, each of which has a cursor of its own.
+        not_after_ms: by the state server's clock; an append that arrives later is refused. It is when the sender is
+            told of a failure at the latest: bytes that are still on their way then must not overtake what it sends
+            and is told 2xx for afterwards.
+        prerequisites: hash entries (key, field, value) that must be there before the entry is: the segments'
+            registration, and the requestParser. Written if absent, in the same round trip, every time: a state
+            server that lost them without anybody noticing gets them back.
     """
 
     batch_id: str
@@ -43,6 +48,8 @@ class Batch:
     body: bytes
     targets: Sequence[Target]
     store_ids: Sequence[str]
+    not_after_ms: int
+    prerequisites: Sequence[tuple[str, str, str]] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,44 +60,32 @@ class WakeUp:
     store_id: str
 
 
+# What became of one batch: it is in its logs, and these wake-ups are due; or it can never be; or not now.
+Outcome = list[WakeUp] | InvalidBatch | Unavailable
+
+
 class Appends:
-    """Appends to the logs. Not safe between threads: one appender per process owns one of these."""
+    """Appends to the logs. Batches of one segment go in the order given; those of several segments go last."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def append(self, batches: Sequence[Batch]) -> list[list[WakeUp] | InvalidBatch]:
+    def append(self, batches: Sequence[Batch]) -> list[Outcome]:
         """Append each batch to the log of every segment that it names.
 
-        Batches of one segment go through one pipeline, in the order given: one round trip, and one flush of the
-        server's append-only file, for all. A batch of several segments takes three round trips of its own.
-
-        Returns:
-            Per batch: the wake-ups that its append made due, or InvalidBatch when a segment has another kind.
+        Batches of one segment share one pipeline: one round trip, and one flush of the server's append-only file,
+        for all. A batch of several segments takes round trips of its own. What is wrong with one batch, or with the
+        keys of its segments, is that batch's outcome and no other's.
 
         Raises:
-            Unavailable: the state server is away, or refused one of the batches: some of them may be in the log.
-                Appending all of them again is safe within a minute.
+            Unavailable: the state server is away: some of the batches may be in the log. Appending all of them again
+                is safe within a minute.
         """
-        with state_errors():
-            try:
-                return self._append(batches)
-            except NoScriptError:
-                load(self._client, "append", "claim")
-                return self._append(batches)
-
-    def _append(self, batches: Sequence[Batch]) -> list[list[WakeUp] | InvalidBatch]:
-        outcomes: dict[int, list[WakeUp] | InvalidBatch] = {}
+        outcomes: dict[int, Outcome] = {}
         singles = [(place, batch) for place, batch in enumerate(batches) if len(batch.targets) == 1]
-        if singles:
-            with self._client.pipeline(transaction=False) as pipe:
-                for _, batch in singles:
-                    _queue_append(pipe, batch, batch.targets[0], "body", entry.compress(batch.body), payload_id="")
-                replies = pipe.execute()
-            outcomes.update(
-                (place, _outcome(batch, batch.targets[0], reply))
-                for (place, batch), reply in zip(singles, replies, strict=True)
-            )
+        replies = self._pipeline(lambda pipe: self._queue_singles(pipe, [batch for _, batch in singles]))
+        for (place, batch), reply in zip(singles, replies[len(replies) - len(singles) :], strict=True):
+            outcomes[place] = _outcome(batch, batch.targets[0], reply)
         for place, batch in enumerate(batches):
             if len(batch.targets) != 1:
                 outcomes[place] = self._append_shared(batch)
@@ -98,45 +93,56 @@ class Appends:
         self._index(batches, ordered)
         return ordered
 
-    def _append_shared(self, batch: Batch) -> list[WakeUp] | InvalidBatch:
+    def _queue_singles(self, pipe: Any, batches: Sequence[Batch]) -> None:
+        for key, field, value in dict.fromkeys(needed for batch in batches for needed in batch.prerequisites):
+            pipe.hsetnx(key, field, value)
+        for batch in batches:
+            _queue_append(pipe, batch, batch.targets[0], "body", entry.compress(batch.body), payload_id="")
+
+    def _append_shared(self, batch: Batch) -> Outcome:
         """Check all, store the payload once with its full set of logs, then append a slice to each log.
 
         Cut short, it may be partly appended; nobody was told it was accepted, so sending it again is right, and
         ``Upkeep.drop_cut_payloads`` clears away what was stored for the appends that never happened.
         """
+        claims: list[Any] = []
         for create in ("0", "1"):  # twice: a refusal must not leave segments behind that it created itself
-            with self._client.pipeline(transaction=False) as pipe:
-                for target in batch.targets:
-                    claim = (batch.context_kind, create, batch.integration_key, target.cohort.cohort_id)
-                    pipe.evalsha(script("claim").sha, 1, _base(batch, target), *claim)
-                claims = pipe.execute()
-            for target, (verdict, found) in zip(batch.targets, claims, strict=True):
-                if verdict == b"kind":
-                    return _other_kind(batch, target, found)
+            claims = self._pipeline(lambda pipe, create=create: _queue_claims(pipe, batch, create))  # type: ignore[misc]
+            for target, reply in zip(batch.targets, claims, strict=True):
+                if (refusal := _refusal(batch, target, reply)) is not None:
+                    return refusal
         segments = [
-            SegmentId(batch.environment_id, target.segment_key, int(generation))
-            for target, (_, generation) in zip(batch.targets, claims, strict=True)
+            SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
+            for target, reply in zip(batch.targets, claims, strict=True)
         ]
         codec, data = entry.compress(batch.body)
         payload = keyspace.payload(batch.batch_id)
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.zadd(keyspace.PAYLOADS, {batch.batch_id: int(time.time() * 1000)})
+
+        def queue(pipe: Any) -> None:
+            for key, field, value in batch.prerequisites:
+                pipe.hsetnx(key, field, value)
+            pipe.zadd(keyspace.PAYLOADS, {batch.batch_id: batch.not_after_ms})
             pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))
             pipe.hset(payload, mapping={"codec": codec, "body": data})
             for target in batch.targets:
                 part = entry.compress(entry.pack_slice(target.cohort.members))
                 _queue_append(pipe, batch, target, "slice", part, payload_id=batch.batch_id)
-            replies = pipe.execute()[3:]
-        self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
+
+        replies = self._pipeline(queue)
+        outcomes = [
+            _outcome(batch, target, reply)
+            for target, reply in zip(batch.targets, replies[-len(batch.targets) :], strict=True)
+        ]
         due: list[WakeUp] = []
-        for target, reply in zip(batch.targets, replies, strict=True):
-            outcome = _outcome(batch, target, reply)
-            if isinstance(outcome, InvalidBatch):  # deleted and made anew with another kind since the claim
+        for outcome in (*map(_failure, replies[: -len(batch.targets)]), *outcomes):
+            if isinstance(outcome, Exception):
                 return outcome
-            due += outcome
+            due += outcome or []
+        with state_errors():
+            self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
         return due
 
-    def _index(self, batches: Sequence[Batch], outcomes: Sequence[list[WakeUp] | InvalidBatch]) -> None:
+    def _index(self, batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> None:
         """After the append, enter the logs in the index of those ahead, with a fresh ticket (rule 11).
 
         Only those with a wake-up due: where none is due, either a drain holds the lease and re-checks at release, or
@@ -145,15 +151,33 @@ class Appends:
         tickets: dict[bytes | bytearray | memoryview[int] | str | int | float, Any] = {
             keyspace.log_name(wake_up.segment): batch.batch_id
             for batch, outcome in zip(batches, outcomes, strict=True)
-            if not isinstance(outcome, InvalidBatch)
+            if not isinstance(outcome, Exception)
             for wake_up in outcome
         }
         if tickets:
-            self._client.hset(keyspace.AHEAD, mapping=tickets)
+            with state_errors():
+                self._client.hset(keyspace.AHEAD, mapping=tickets)
+
+    def _pipeline(self, queue: Callable[[Any], None]) -> list[Any]:
+        """Run what ``queue`` queues; error replies are returned in their places, not raised."""
+        with state_errors(), self._client.pipeline(transaction=False) as pipe:
+            queue(pipe)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                load(self._client, "append", "claim")
+                queue(pipe)
+                replies = pipe.execute(raise_on_error=False)
+            return replies
 
 
 def _base(batch: Batch, target: Target) -> str:
     return keyspace.base(batch.environment_id, target.segment_key)
+
+
+def _queue_claims(pipe: Any, batch: Batch, create: str) -> None:
+    for target in batch.targets:
+        claim = (batch.context_kind, create, batch.integration_key, target.cohort.cohort_id)
+        pipe.evalsha(script("claim").sha, 1, _base(batch, target), *claim)
 
 
 def _queue_append(
@@ -176,24 +200,38 @@ def _queue_append(
         *facts,
         cohort.url or "",
         payload_id,
+        batch.not_after_ms,
         len(fields),
         *fields,
         *batch.store_ids,
     )
 
 
-def _outcome(batch: Batch, target: Target, reply: list[bytes]) -> list[WakeUp] | InvalidBatch:
-    verdict, found, *rest = reply
-    if verdict == b"kind":
-        return _other_kind(batch, target, found)
-    segment = SegmentId(batch.environment_id, target.segment_key, int(found))
-    return [WakeUp(segment, store_id.decode()) for store_id in rest[1:]]
+def _outcome(batch: Batch, target: Target, reply: Any) -> Outcome:
+    if (refusal := _refusal(batch, target, reply)) is not None:
+        return refusal
+    segment = SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
+    return [WakeUp(segment, store_id.decode()) for store_id in reply[2:]]
 
 
-def _other_kind(batch: Batch, target: Target, existing: bytes) -> InvalidBatch:
-    return InvalidBatch(
-        "context_kind",
-        f"segment {target.segment_key!r} holds contexts of kind {existing.decode()!r}; "
-        f"a payload of kind {batch.context_kind!r} cannot change it",
-        environment_id=batch.environment_id,
-    )
+def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | None:
+    """What a script refused, and why; None when it did what it was asked."""
+    if isinstance(reply, Exception):
+        return _failure(reply)
+    match reply[0]:
+        case b"kind":
+            return InvalidBatch(
+                "context_kind",
+                f"segment {target.segment_key!r} holds contexts of kind {reply[1].decode()!r}; "
+                f"a payload of kind {batch.context_kind!r} cannot change it",
+                environment_id=batch.environment_id,
+            )
+        case b"taken":
+            return Unavailable(f"segment {target.segment_key!r} is another cohort's by now", dependency="state")
+        case b"expired":
+            return Unavailable("the append came too late to be told of", dependency="state")
+    return None
+
+
+def _failure(reply: Any) -> Unavailable | None:
+    return refused(reply) if isinstance(reply, Exception) else None

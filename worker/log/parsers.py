@@ -8,14 +8,9 @@ from worker.log import keyspace
 from worker.state import state_errors
 
 
-def keep_parser(client: redis.Redis, digest: str, text: str) -> None:
-    """Keep a canonical requestParser, before the first entry that refers to it is appended. Idempotent.
-
-    Raises:
-        Unavailable: the state server is away.
-    """
-    with state_errors():
-        client.hset(keyspace.MANIFESTS, digest, text)
+def parser_entry(digest: str, text: str) -> tuple[str, str, str]:
+    """The hash entry (key, field, value) that keeps a canonical requestParser: a prerequisite of every append."""
+    return keyspace.MANIFESTS, digest, text
 
 
 def read_parser(client: redis.Redis, digest: str) -> str | None:

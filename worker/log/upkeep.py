@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import redis
+import structlog
 from redis.exceptions import NoScriptError
 
 from worker.log import keyspace
 from worker.log.scripts import load, script
 from worker.model import SegmentId
-from worker.state import state_errors
+from worker.state import refused, state_errors
 
 # A request that names several segments has either appended to all of them by then, or never will.
 CUT_AFTER_SECONDS = 60
 _PIPELINE = 500
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
@@ -91,15 +93,23 @@ class Upkeep:
         """The present generation of each of these segments; those that do not exist (yet) are left out.
 
         Raises:
-            Unavailable: the state server is away.
+            Unavailable: the state server is away, or could not look at some of the segments: the others have been
+                yielded by then.
         """
+        refusals: list[Exception] = []
         keys = list(segment_keys)
         for start in range(0, len(keys), _PIPELINE):
             portion = keys[start : start + _PIPELINE]
             bases = [keyspace.base(environment_id, key) for key in portion]
             for key, reply in zip(portion, self._pipeline("status", bases, store_ids), strict=True):
-                if int(reply[0]):
+                if isinstance(reply, Exception):
+                    _log.error("segment.unusable", environment_id=environment_id, segment_key=key, error=str(reply))
+                    refusals.append(reply)
+                elif int(reply[0]):
                     yield _status(SegmentId(environment_id, key, int(reply[0])), reply[1:], store_ids)
+
+        if refusals:
+            raise refused(refusals[0])
 
     def expire(self, segment: SegmentId, store_id: str, token: str, beat: str) -> bool:
         """Take the lease from a drain whose beat stands still; returns whether a wake-up is now the caller's to send.
@@ -120,8 +130,10 @@ class Upkeep:
         """
         return bool(self._run("settle", segment, store_id, token)[1])
 
-    def trim(self, segment: SegmentId, store_ids: Sequence[str], before_ms: int) -> int:
+    def trim(self, segment: SegmentId, store_ids: Sequence[str], before_ms: int, dead_before_ms: int = 0) -> int:
         """Drop entries accepted before that time which every store has applied and no open drain may go back to.
+
+        Dead entries accepted since ``dead_before_ms``, and all that came after them, stay.
 
         Returns:
             How many were dropped.
@@ -129,7 +141,7 @@ class Upkeep:
         Raises:
             Unavailable: the state server is away; what was dropped stays dropped, and the next trim goes on.
         """
-        dropped, *payload_ids = self._run("trim", segment, f"{before_ms}-0", *store_ids)
+        dropped, *payload_ids = self._run("trim", segment, f"{before_ms}-0", dead_before_ms, *store_ids)
         name = keyspace.log_name(segment)
         with state_errors():
             for payload_id in payload_ids:
@@ -177,7 +189,7 @@ class Upkeep:
             Unavailable: the state server is away.
         """
         with state_errors():
-            limit = int((time.time() - CUT_AFTER_SECONDS) * 1000)
+            limit = self.server_ms() - CUT_AFTER_SECONDS * 1000
             cut = cast("list[bytes]", self._client.zrangebyscore(keyspace.PAYLOADS, "-inf", limit))
             for payload_id in cut:
                 text = payload_id.decode()
@@ -204,18 +216,20 @@ class Upkeep:
         return script(name)(self._client, base, segment.generation, *arguments)
 
     def _pipeline(self, name: str, bases: Sequence[str], arguments: Sequence[str]) -> list[Any]:
+        """One script on many segments; error replies are returned in their places, not raised."""
+
         def attempt() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipe:
                 for base in bases:
                     pipe.evalsha(script(name).sha, 1, base, *arguments)
-                return pipe.execute()
+                return pipe.execute(raise_on_error=False)
 
         with state_errors():
-            try:
-                return attempt()
-            except NoScriptError:
+            replies = attempt()
+            if any(isinstance(reply, NoScriptError) for reply in replies):
                 load(self._client, name)
-                return attempt()
+                replies = attempt()
+            return replies
 
 
 def _status(segment: SegmentId, reply: Sequence[Any], store_ids: Sequence[str]) -> SegmentStatus:

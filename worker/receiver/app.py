@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -18,6 +20,7 @@ from worker.manifest.catalog import Catalog, load_catalog
 from worker.manifest.manifest import BrokenManifest
 from worker.receiver.answers import error_answer, json_answer
 from worker.receiver.appender import Appender
+from worker.receiver.state_server import StateServer
 from worker.receiver.webhook import Webhook, endpoints
 from worker.settings import Settings
 from worker.sync.tasks import create_celery
@@ -26,6 +29,8 @@ from worker.wiring import Wiring
 
 # New tokens, environments and stores take effect within this time.
 REFRESH_SECONDS = 2.0
+# A receiver that has not seen the state server for so long is not ready, even if nobody has sent anything meanwhile.
+STALE_SECONDS = 15.0
 
 _log = structlog.get_logger(__name__)
 
@@ -36,9 +41,14 @@ class Receiver:
     def __init__(self, settings: Settings) -> None:
         self.wiring = Wiring(settings)
         self.catalog: Catalog = load_catalog(settings.manifests)
-        self.appender = Appender(self.wiring)
+        self.server = StateServer(self.wiring.client)
+        self.appender = Appender(self.wiring, self.server)
         self.wake_ups = WakeUpSender(create_celery(settings))
-        self.webhook = Webhook(self.wiring, self.catalog, self.appender, self.wake_ups)
+        self.webhook = Webhook(self.wiring, self.catalog, self.server, self.appender, self.wake_ups)
+        # A thread of its own for looking at the state server: it must not queue behind requests that wait for it.
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
+        self._looked_at = 0.0
+        self._problem = "the state server has not been looked at yet"
         for key, broken in self.broken_manifests().items():
             _log.error("manifest.broken", integration=key, faults=[str(fault) for fault in broken.faults])
 
@@ -58,8 +68,10 @@ class Receiver:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            self.webhook.close()
             self.appender.close()
             self.wake_ups.close()
+            self._looking.shutdown(cancel_futures=True)
             self.wiring.close()
 
     async def healthz(self, _request: Request) -> Response:
@@ -68,13 +80,10 @@ class Receiver:
 
     async def readyz(self, _request: Request) -> Response:
         """Whether payloads can be accepted, and what is promised; broken manifests and promises are named."""
-        problems: list[str] = []
-        try:
-            await asyncio.to_thread(self.wiring.records.version)
-            await asyncio.to_thread(self.appender.check_durability)
-        except Unavailable as error:
-            problems.append(str(error))
-        if not self.wiring.directory.current.version:
+        problems = [self._problem] if self._problem else []
+        if not problems and time.monotonic() - self._looked_at > STALE_SECONDS:
+            problems.append("the state server does not answer")
+        if not problems and not self.wiring.directory.current.version:
             problems.append("no records yet: run `segsync init`")
         return json_answer(
             503 if problems else 200,
@@ -97,9 +106,25 @@ class Receiver:
 
     async def _refresh_once(self) -> None:
         try:
-            await asyncio.to_thread(self.wiring.directory.fresh, 0.0)
+            await asyncio.get_running_loop().run_in_executor(self._looking, self._look)
         except Unavailable as error:
+            self._problem = "the state server is away"
             _log.warning("state.away", error=str(error))
+        except Exception:  # noqa: BLE001
+            # Whatever it is, the next look may go well; without looks, tokens and clocks would age for ever.
+            self._problem = "an error of ours while looking at the state server; the log has it"
+            _log.exception("state.look_failed")
+        else:
+            self._problem = ""
+            self._looked_at = time.monotonic()
+
+    def _look(self) -> None:
+        if self.server.look():
+            # Restarted, or another: it may have lost, or never had, what is remembered of it.
+            self.wiring.segment_keys.forget()
+            self.appender.forget_durability()
+        self.appender.check_durability()
+        self.wiring.directory.fresh(0.0)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

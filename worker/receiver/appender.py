@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from worker.errors import InvalidBatch, Unavailable
+from worker.errors import Unavailable
 from worker.log.append import Appends, Batch, WakeUp
 from worker.log.durability import broken_promises
+from worker.receiver.state_server import StateServer
 from worker.wiring import Wiring
 
 # What one round trip carries at most: enough to share a flush among all who wait, little enough to answer soon.
@@ -19,9 +21,9 @@ GROUP_BYTES = 8 * 1024 * 1024
 GROUP_BATCHES = 256
 # More than this is not held in memory while it waits: then partners are asked to come again later.
 MOST_WAITING_BYTES = 128 * 1024 * 1024
-# For how long an append is tried again while the state server is away. A server that restarts is back within this
-# time; partners wait at least twice as long. Repeating is safe: the log knows the batch's id.
-TRY_FOR_SECONDS = 2.0
+# For how long a request may wait for its append, and how long an append is tried again while the state server is away:
+# longer than a server takes to restart, half of what partners wait. Repeating is safe: the log knows the batch's id.
+APPEND_WITHIN_SECONDS = 5.0
 TRY_AGAIN_SECONDS = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -34,8 +36,9 @@ class Appender:
     ``broken_promises`` tells what the state server does not keep of what the durability setting promises.
     """
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, wiring: Wiring, server: StateServer) -> None:
         self._wiring = wiring
+        self._server = server
         self._appends = Appends(wiring.client)
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -54,7 +57,8 @@ class Appender:
 
         Raises:
             InvalidBatch: a segment that it names has another context kind; nothing of it is in a log.
-            Unavailable: the state server is away; the batch may be in a log, or in some.
+            Unavailable: the state server is away; the batch may be in a log, or in some. Nothing of it lands after
+                its ``not_after_ms``: where its fate is unknown, this is raised no earlier.
         """
         future: asyncio.Future[list[WakeUp]] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, future))
@@ -75,8 +79,12 @@ class Appender:
         """End the thread; what it is at is finished first."""
         self._thread.shutdown()
 
+    def forget_durability(self) -> None:
+        """Compare anew: the server was restarted, or is another one."""
+        self._checked = False
+
     def check_durability(self) -> None:
-        """Compare what the server keeps with what is promised, unless that was done since the last disconnection.
+        """Compare what the server keeps with what is promised, unless that was done since it was last seen to change.
 
         Raises:
             Unavailable: the state server is away.
@@ -91,35 +99,35 @@ class Appender:
         group: list[_Waiting] = []
         size = 0
         while self._waiting and len(group) < GROUP_BATCHES and size < GROUP_BYTES:
-            group.append(self._waiting.popleft())
-            size += len(group[-1][0].body)
-        self._waiting_bytes -= size
+            batch, future = self._waiting.popleft()
+            self._waiting_bytes -= len(batch.body)
+            if not future.done():  # else its sender has been answered: it must not be appended any more
+                group.append((batch, future))
+                size += len(batch.body)
         return group
 
     async def _commit(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting]) -> None:
         try:
             outcomes = await loop.run_in_executor(self._thread, self._append, [batch for batch, _ in group])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is each request's own to answer
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
-            return
+            outcomes = [error] * len(group)
         for (_, future), outcome in zip(group, outcomes, strict=True):
-            if future.done():  # the partner hung up
+            if future.done():
                 continue
-            if isinstance(outcome, InvalidBatch):
+            if isinstance(outcome, Exception):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
 
-    def _append(self, batches: list[Batch]) -> list[list[WakeUp] | InvalidBatch]:
-        deadline = time.monotonic() + TRY_FOR_SECONDS
+    def _append(self, batches: list[Batch]) -> Sequence[list[WakeUp] | Exception]:
+        """Append, again and again while the state server is away, until the last of them is too late anyway."""
         while True:
             try:
                 self.check_durability()
                 return self._appends.append(batches)
             except Unavailable as error:
                 self._checked = False
-                if not error.fate_unknown or time.monotonic() >= deadline:
+                late = self._server.now_ms() > max(batch.not_after_ms for batch in batches)
+                if late or not error.fate_unknown:
                     raise
                 time.sleep(TRY_AGAIN_SECONDS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -12,21 +14,27 @@ from starlette.responses import Response
 
 from worker.errors import InvalidBatch, Unavailable
 from worker.log.append import Batch, Target
-from worker.log.parsers import keep_parser
+from worker.log.parsers import parser_entry
 from worker.manifest.catalog import Catalog
 from worker.manifest.manifest import Manifest
 from worker.manifest.response import ResponseFacts, render
-from worker.model import Cohort, Payload
+from worker.model import Payload
 from worker.receiver.answers import error_answer, success_answer
-from worker.receiver.appender import Appender
+from worker.receiver.appender import APPEND_WITHIN_SECONDS, Appender
 from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
 from worker.receiver.credentials import read_token
+from worker.receiver.state_server import StateServer
 from worker.records.directory import Directory, Environment, Token
+from worker.records.segment_keys import registration
 from worker.sync.wake_ups import WakeUpSender
 from worker.wiring import Wiring
 
 # LaunchDarkly recommends no more; longer ones are accepted all the same.
 LONG_COHORT_ID = 128
+# A body from this size on is decoded outside the event loop: 10 MiB take up to two seconds when they are refused.
+LARGE_BODY_BYTES = 256 * 1024
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -45,18 +53,28 @@ class Refused(Exception):
 class Webhook:
     """``POST /api/v2/segment-targets/{integration_key}``."""
 
-    def __init__(self, wiring: Wiring, catalog: Catalog, appender: Appender, wake_ups: WakeUpSender) -> None:
+    def __init__(
+        self, wiring: Wiring, catalog: Catalog, server: StateServer, appender: Appender, wake_ups: WakeUpSender
+    ) -> None:
         self._wiring = wiring
         self._catalog = catalog
+        self._server = server
         self._appender = appender
         self._wake_ups = wake_ups
-        self._kept_parsers: set[str] = set()
+        # Threads of their own: what hangs in one must not hold up the other.
+        self._asking = ThreadPoolExecutor(4, thread_name_prefix="ask")
+        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
+
+    def close(self) -> None:
+        """End the threads; what has not begun is dropped."""
+        self._asking.shutdown(cancel_futures=True)
+        self._decoding.shutdown(cancel_futures=True)
 
     async def receive(self, request: Request) -> Response:
         """One payload: 2xx only once it is in the log, as durably as the durability setting says.
 
         The order of checks is the contract's: token, integration, size and encoding, body and environment id, right
-        to the environment, the rest of the body. A refused request leaves nothing behind.
+        to the environment, the rest of the body. A refused request leaves no entry in any log.
         """
         directory = self._wiring.directory.current
         key = request.path_params["integration_key"]
@@ -68,10 +86,9 @@ class Webhook:
         body = b""
         try:
             body = await self._read(request)
-            payload = self._parse(manifest, body, directory, token)
+            payload = await self._parse(manifest, body, directory, token)
             environment = _authorize(directory, token, payload.environment_id)
-            batch = await self._batch(manifest, payload, body)
-            await self._append(batch, environment)
+            batch = await self._append(manifest, payload, body)
         except Refused as refused:
             facts = _facts(body, request, status_code=refused.status, error_message=refused.message)
             return _refusal(key, refused, _render(manifest, facts))
@@ -111,24 +128,55 @@ class Webhook:
         except InvalidBatch as error:
             raise _bad_request(error) from error
 
-    def _parse(self, manifest: Manifest, body: bytes, directory: Directory, token: Token) -> Payload:
+    async def _parse(self, manifest: Manifest, body: bytes, directory: Directory, token: Token) -> Payload:
         try:
-            return manifest.decoder.decode(body)
+            if len(body) < LARGE_BODY_BYTES:
+                return manifest.decoder.decode(body)
+            return await self._in_thread(self._decoding, manifest.decoder.decode, body)
         except InvalidBatch as error:
             if error.environment_id is not None:
                 _authorize(directory, token, error.environment_id)
             raise _bad_request(error) from error
 
-    async def _batch(self, manifest: Manifest, payload: Payload, body: bytes) -> Batch:
+    async def _append(self, manifest: Manifest, payload: Payload, body: bytes) -> Batch:
+        """Append to the log of every segment, or refuse; never later than the sender is told."""
+        if self._appender.overloaded or self._server.nearly_full:
+            raise Refused(429, "Too much waits to be applied; send it again later")
+        not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
+        try:
+            # A little longer than the append may take: when this answers, nothing of it can land any more.
+            async with asyncio.timeout(APPEND_WITHIN_SECONDS + 0.25):
+                batch = await self._batch(manifest, payload, body, not_after_ms)
+                due = await self._appender.append(batch)
+        except InvalidBatch as error:
+            raise _bad_request(error) from error
+        except (Unavailable, TimeoutError) as error:
+            # What is remembered may be of another server, or of an older state of this one.
+            self._wiring.segment_keys.forget()
+            _log.warning("state.away", error=str(error) or "no answer in time")
+            raise Refused(503, "The log cannot take the payload now; send it again") from error
+        self._wake_ups.send(due)
+        _log.debug(
+            "batch.accepted",
+            batch_id=batch.batch_id,
+            environment_id=batch.environment_id,
+            integration=batch.integration_key,
+            segments=len(batch.targets),
+            bytes=len(batch.body),
+        )
+        return batch
+
+    async def _batch(self, manifest: Manifest, payload: Payload, body: bytes, not_after_ms: int) -> Batch:
         """Find the segment of each cohort; the state server is asked only for what this process has not seen yet."""
         wiring, environment_id = self._wiring, payload.environment_id
-        try:
-            if manifest.parser.digest not in self._kept_parsers:
-                await asyncio.to_thread(keep_parser, wiring.client, manifest.parser.digest, manifest.parser.text)
-                self._kept_parsers.add(manifest.parser.digest)
-            targets = [Target(await self._segment_key(payload, manifest, cohort), cohort) for cohort in payload.cohorts]
-        except Unavailable as error:
-            raise self._unavailable(error) from error
+        cohort_ids = [cohort.cohort_id for cohort in payload.cohorts]
+        segment_keys = wiring.segment_keys.remembered(environment_id, manifest.key, cohort_ids)
+        if segment_keys is None:
+            if (longest := max(map(len, cohort_ids))) > LONG_COHORT_ID:
+                _log.warning("cohort.long_id", integration=manifest.key, length=longest)
+            allot = wiring.segment_keys.allot
+            segment_keys = await self._in_thread(self._asking, allot, environment_id, manifest.key, cohort_ids)
+        targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
             batch_id=uuid.uuid4().hex,
             environment_id=environment_id,
@@ -138,41 +186,19 @@ class Webhook:
             body=body,
             targets=targets,
             store_ids=[store.store_id for store in wiring.directory.current.stores_of(environment_id) if store.on],
+            not_after_ms=not_after_ms,
+            prerequisites=[
+                parser_entry(manifest.parser.digest, manifest.parser.text),
+                *(
+                    registration(environment_id, manifest.key, target.cohort.cohort_id, target.segment_key)
+                    for target in targets
+                ),
+            ],
         )
 
-    async def _segment_key(self, payload: Payload, manifest: Manifest, cohort: Cohort) -> str:
-        keys, cohort_of = self._wiring.segment_keys, (payload.environment_id, manifest.key, cohort.cohort_id)
-        if key := keys.remembered(*cohort_of):
-            return key
-        if len(cohort.cohort_id) > LONG_COHORT_ID:
-            _log.warning("cohort.long_id", integration=manifest.key, length=len(cohort.cohort_id))
-        return await asyncio.to_thread(keys.allot, *cohort_of)
-
-    async def _append(self, batch: Batch, environment: Environment) -> None:
-        if self._appender.overloaded:
-            raise Refused(429, "Too much waits for the log; send it again later")
-        try:
-            due = await self._appender.append(batch)
-        except InvalidBatch as error:
-            raise _bad_request(error) from error
-        except Unavailable as error:
-            raise self._unavailable(error) from error
-        self._wake_ups.send(due)
-        _log.debug(
-            "batch.accepted",
-            batch_id=batch.batch_id,
-            environment=environment.environment_key,
-            integration=batch.integration_key,
-            segments=len(batch.targets),
-            bytes=len(batch.body),
-        )
-
-    def _unavailable(self, error: Unavailable) -> Refused:
-        # What came back may be another server, or an older state of it: what is remembered of it is asked anew.
-        self._kept_parsers.clear()
-        self._wiring.segment_keys.forget()
-        _log.warning("state.away", error=str(error))
-        return Refused(503, "The log cannot take the payload now; send it again")
+    @staticmethod
+    async def _in_thread(pool: ThreadPoolExecutor, do: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, do, *arguments)
 
 
 def _render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:

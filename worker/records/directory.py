@@ -48,9 +48,9 @@ def token_hash(token: str) -> str:
 
 @dataclass(slots=True, frozen=True)
 class Directory:
-    """All records at one moment."""
+    """All records at one moment. ``version`` is another text after every change, and empty before the first."""
 
-    version: int = 0
+    version: str = ""
     environments: Mapping[str, Environment] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
     stores: Sequence[StoreRecord] = ()

@@ -7,23 +7,29 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
-from pydantic import SecretStr
+import structlog
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from worker.errors import Misconfigured
 from worker.model import StoreConfiguration, StoreRecord
 from worker.records.directory import Directory, Environment, Role, Token, token_hash
 from worker.state import state_errors
 
-_VERSION = "segsync:records"  # string: counts changes, so that a cached snapshot knows when it is old
+# string: random, another with every change, so that a cached snapshot knows when it is old. No counter: after the
+# state server was wiped and filled again, a counter may stand where it stood.
+_VERSION = "segsync:records"
 _PROJECTS = "segsync:projects"  # hash: project key -> JSON
 _ENVIRONMENTS = "segsync:environments"  # hash: environment id -> JSON
 _TOKENS = "segsync:tokens"  # hash: SHA-256 of the token -> JSON
 _STORES = "segsync:stores"  # hash: store id -> JSON, with the store's password
+
+_log = structlog.get_logger(__name__)
+Record = TypeVar("Record", bound=BaseModel)
 
 DEFAULT_PROJECT = "default"
 DEFAULT_ENVIRONMENT = "production"
@@ -48,33 +54,31 @@ class Records:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def version(self) -> int:
-        """Moves with every change of a record.
+    def version(self) -> str:
+        """Another text after every change of a record; empty before the first.
 
         Raises:
             Unavailable: the state server is away.
         """
         with state_errors():
-            return int(cast("bytes | None", self._client.get(_VERSION)) or 0)
+            return (cast("bytes | None", self._client.get(_VERSION)) or b"").decode()
 
     def directory(self) -> Directory:
-        """All records, as one consistent snapshot.
+        """All records, as one consistent snapshot; those that this version cannot read are logged and left out.
 
         Raises:
             Unavailable: the state server is away.
         """
-        with state_errors(), self._client.pipeline(transaction=False) as pipe:
+        with state_errors(), self._client.pipeline(transaction=True) as pipe:
             pipe.get(_VERSION)
             for key in (_ENVIRONMENTS, _TOKENS, _STORES):
                 pipe.hvals(key)
             version, environments, tokens, stores = pipe.execute()
-        found = [Environment.model_validate_json(text) for text in environments]
-        known = [Token.model_validate_json(text) for text in tokens]
         return Directory(
-            version=int(version or 0),
-            environments={environment.environment_id: environment for environment in found},
-            tokens={token.token_hash: token for token in known},
-            stores=sorted((StoreRecord.model_validate_json(text) for text in stores), key=lambda store: store.store_id),
+            version=(version or b"").decode(),
+            environments={found.environment_id: found for found in _readable(Environment, environments)},
+            tokens={found.token_hash: found for found in _readable(Token, tokens)},
+            stores=sorted(_readable(StoreRecord, stores), key=lambda store: store.store_id),
         )
 
     def bootstrap(
@@ -84,10 +88,13 @@ class Records:
         store_configuration: StoreConfiguration,
         writer_token: str | None = None,
         admin_token: str | None = None,
+        store_has_moved: bool = False,
     ) -> Bootstrap:
         """Make project ``default``, environment ``production``, a store and two tokens, as far as they are missing.
 
-        Idempotent. A given environment id or token is taken over; a store of the same kind is brought up to date.
+        Idempotent. A given environment id or token is taken over. A store of the same kind is brought up to date; if
+        its configuration names another place, it is another store, filled anew from the log, unless
+        ``store_has_moved`` says that the content is the same at its new address.
 
         Raises:
             Misconfigured: the environment exists under another id, or the id given cannot be one.
@@ -100,7 +107,7 @@ class Records:
             environment_id=environment.environment_id,
             writer_token=self._bootstrap_token("writer", writer_token),
             admin_token=self._bootstrap_token("admin", admin_token),
-            store=self._bootstrap_store(environment.environment_id, store_configuration),
+            store=self._bootstrap_store(environment.environment_id, store_configuration, moved=store_has_moved),
         )
 
     def _bootstrap_environment(self, environment_id: str | None) -> Environment:
@@ -142,7 +149,7 @@ class Records:
             self._write(_TOKENS, made.token_hash, made.model_dump_json())
         return plain
 
-    def _bootstrap_store(self, environment_id: str, configuration: StoreConfiguration) -> StoreRecord:
+    def _bootstrap_store(self, environment_id: str, configuration: StoreConfiguration, *, moved: bool) -> StoreRecord:
         existing = next(
             (
                 store
@@ -153,6 +160,10 @@ class Records:
         )
         if existing and existing.configuration == configuration:
             return existing
+        if existing and existing.configuration.place != configuration.place and not moved:
+            # Its cursors tell what is in the old place; they must not be taken for the new one.
+            self._remove(_STORES, existing.store_id)
+            existing = None
         made = StoreRecord(
             # Ordered by age, as the first one's replies count members.
             store_id=existing.store_id if existing else f"{int(time.time()):08x}{secrets.token_hex(8)}",
@@ -164,11 +175,26 @@ class Records:
         self._write(_STORES, made.store_id, _store_json(made))
         return made
 
-    def _write(self, key: str, field: str, text: str) -> None:
-        with state_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.hset(key, field, text)
-            pipe.incr(_VERSION)
+    def _remove(self, key: str, field: str) -> None:
+        with state_errors(), self._client.pipeline(transaction=True) as pipe:
+            pipe.hdel(key, field)
+            pipe.set(_VERSION, secrets.token_hex(8))
             pipe.execute()
+
+    def _write(self, key: str, field: str, text: str) -> None:
+        with state_errors(), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, field, text)
+            pipe.set(_VERSION, secrets.token_hex(8))
+            pipe.execute()
+
+
+def _readable(kind: type[Record], texts: Iterable[bytes]) -> Iterator[Record]:
+    for text in texts:
+        try:
+            yield kind.model_validate_json(text)
+        except ValidationError as error:
+            # Written by a newer segsync: what it is about works there, and everything else works here.
+            _log.error("record.unreadable", kind=kind.__name__, faults=error.errors(include_input=False)[0]["type"])
 
 
 def _store_json(store: StoreRecord) -> str:

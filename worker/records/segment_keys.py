@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import cast
 
 import redis
@@ -22,7 +23,8 @@ _ALLOT = """
 local existing = redis.call('HGET', KEYS[1], ARGV[1])
 if existing then return existing end
 for i = 2, #ARGV do
-  if redis.call('HSETNX', KEYS[2], ARGV[i], ARGV[1]) == 1 then
+  -- Registered to this cohort already: a receiver that remembered it wrote the registration again.
+  if redis.call('HSETNX', KEYS[2], ARGV[i], ARGV[1]) == 1 or redis.call('HGET', KEYS[2], ARGV[i]) == ARGV[1] then
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[i])
     return ARGV[i]
   end
@@ -57,31 +59,32 @@ class SegmentKeys:
         self._client = client
         self._remembered: dict[tuple[str, str, str], str] = {}
 
-    def remembered(self, environment_id: str, integration_key: str, cohort_id: str) -> str | None:
-        """The cohort's key if this process knows it; asks nobody."""
-        return self._remembered.get((environment_id, integration_key, cohort_id))
+    def remembered(self, environment_id: str, integration_key: str, cohort_ids: Sequence[str]) -> list[str] | None:
+        """The cohorts' keys if this process knows all of them, else None; asks nobody."""
+        keys = [self._remembered.get((environment_id, integration_key, cohort_id)) for cohort_id in cohort_ids]
+        return None if None in keys else cast("list[str]", keys)
 
     def forget(self) -> None:
         """Ask anew about every cohort: the state server may not be the one that was asked."""
         self._remembered.clear()
 
-    def allot(self, environment_id: str, integration_key: str, cohort_id: str) -> str:
-        """The cohort's segment key, allotted now if it has none.
+    def allot(self, environment_id: str, integration_key: str, cohort_ids: Sequence[str]) -> list[str]:
+        """The cohorts' segment keys, allotted now to those that have none; one round trip.
 
         Raises:
             Unavailable: the state server is away.
         """
-        known = (environment_id, integration_key, cohort_id)
-        if key := self._remembered.get(known):
-            return key
-        cohort = f"{integration_key}{_SEPARATOR}{cohort_id}"
-        cohorts, segments = _keys(environment_id)
-        with state_errors():
-            found = self._client.eval(_ALLOT, 2, cohorts, segments, cohort, *wished_keys(integration_key, cohort_id))
+        with state_errors(), self._client.pipeline(transaction=False) as pipe:
+            for cohort_id in cohort_ids:
+                key, _, cohort = registration(environment_id, integration_key, cohort_id, "")
+                wishes = wished_keys(integration_key, cohort_id)
+                pipe.eval(_ALLOT, 2, _cohorts_key(environment_id), key, cohort, *wishes)
+            allotted = [found.decode() for found in pipe.execute()]
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
-        key = self._remembered[known] = cast("bytes", found).decode()
-        return key
+        for cohort_id, found in zip(cohort_ids, allotted, strict=True):
+            self._remembered[environment_id, integration_key, cohort_id] = found
+        return allotted
 
     def registered(self, environment_id: str) -> list[str]:
         """Every segment key ever allotted in the environment, in no order.
@@ -90,8 +93,17 @@ class SegmentKeys:
             Unavailable: the state server is away.
         """
         with state_errors():
-            return [key.decode() for key in cast("list[bytes]", self._client.hkeys(_keys(environment_id)[1]))]
+            return [key.decode() for key in cast("list[bytes]", self._client.hkeys(_segments_key(environment_id)))]
 
 
-def _keys(environment_id: str) -> tuple[str, str]:
-    return f"segsync:{{{environment_id}}}:cohorts", f"segsync:{{{environment_id}}}:segments"
+def registration(environment_id: str, integration_key: str, cohort_id: str, segment_key: str) -> tuple[str, str, str]:
+    """The hash entry (key, field, value) by which a segment is registered."""
+    return _segments_key(environment_id), segment_key, f"{integration_key}{_SEPARATOR}{cohort_id}"
+
+
+def _cohorts_key(environment_id: str) -> str:
+    return f"segsync:{{{environment_id}}}:cohorts"
+
+
+def _segments_key(environment_id: str) -> str:
+    return f"segsync:{{{environment_id}}}:segments"

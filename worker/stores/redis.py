@@ -22,7 +22,10 @@ from worker.stores.redis_session import WINDOW, RedisWriteSession
 
 # A write that is not answered for this long has an unknown fate; a pause for an fsync or a fork is shorter.
 ANSWER_TIMEOUT_S: Final = 10.0
-CONNECT_TIMEOUT_S: Final = 5.0
+# Everything else is one small command: a store that has not answered it by then is away, and whoever asked has other
+# stores to serve.
+ASK_TIMEOUT_S: Final = 3.0
+CONNECT_TIMEOUT_S: Final = 3.0
 _CLIENT_NAME: Final = "segsync"
 
 
@@ -44,6 +47,7 @@ class RedisStore:
         self._window = window
         self._prefix = configuration.prefix
         self._where = f"{configuration.host}:{configuration.port}"
+        self._answer_timeout_s = answer_timeout_s
         self._pool = redis.ConnectionPool(
             connection_class=redis.SSLConnection if configuration.tlsEnabled else redis.Connection,
             host=configuration.host,
@@ -51,7 +55,7 @@ class RedisStore:
             db=configuration.database,
             username=configuration.username or None,
             password=configuration.password.get_secret_value() or None,
-            socket_timeout=answer_timeout_s,
+            socket_timeout=min(ASK_TIMEOUT_S, answer_timeout_s),
             socket_connect_timeout=connect_timeout_s,
             # RESP2 has no push messages between replies, and so no maintenance notifications that move a
             # connection to another server; with no retry object, redis-py tries once.
@@ -74,11 +78,16 @@ class RedisStore:
         """
         with self._connection() as link:
             identity = self._identify_or_replace(link)
+            socket = link._get_socket()  # noqa: SLF001 - redis-py offers no public way to its socket
+            assert socket is not None, "the connection was proved a moment ago"
+            socket.settimeout(self._answer_timeout_s)
             try:
                 yield RedisWriteSession(link, identity, prefix=self._prefix, where=self._where, window=self._window)
             except BaseException:
                 link.disconnect()
                 raise
+            if link._get_socket() is socket:  # noqa: SLF001 - a session that broke has closed it
+                socket.settimeout(link.socket_timeout)
 
     def fence(self, connection: str) -> bool:
         """See ``SegmentStore``. False where the server does not allow CLIENT KILL."""
@@ -129,8 +138,9 @@ class RedisStore:
                 return _identify(link)
             except AuthenticationError:
                 raise
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                # It was idle, and a firewall or a vanished host cut it without a word. Nothing was written yet.
+            except redis.exceptions.ConnectionError:
+                # It was idle, and the server or something between has closed it. Nothing was written yet. One that
+                # only does not answer is not tried twice: a store that hangs must not cost twice the time.
                 link.disconnect()
                 link.connect()
                 return _identify(link)

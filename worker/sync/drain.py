@@ -32,7 +32,7 @@ class Drained:
 
     Attributes:
         outcome: "applied", "idle", "busy", "behind" (the log is trimmed further than this store has read), "gone" (no
-            such store), "away" (the store), "lost" (the lease).
+            such store), "away" (the store), "lost" (the lease); in the log also "state away" and "failed".
         wake_up_due: a wake-up is due and this caller's to send.
     """
 
@@ -63,6 +63,8 @@ def drain(
     store = wiring.stores.get(store_id)
     if store is None:
         return Drained("gone")
+    if wiring.stores.resting(store_id):
+        return Drained("away")
     counts_members = wiring.directory.fresh().stores_of(segment.environment_id)[0].store_id == store_id
     try:
         with store.session() as session:
@@ -78,6 +80,7 @@ def drain(
         if error.dependency == "state":
             raise
         # No wake-up: the sweeper sends one, after a while, until the store is back.
+        wiring.stores.rest(store_id)
         _log.warning("store.away", store_id=store_id, segment=segment.ref, error=str(error))
         return Drained("away")
 
@@ -120,11 +123,13 @@ class _Run:
             done.outcome = "lost"
             done.wake_up_due = lease.rewind()
         except Unavailable as error:
-            if error.dependency != "state":
-                self._let_go(clean=not error.fate_unknown)
+            done.outcome = "away" if error.dependency == "store" else "state away"
+            self._let_go(clean=not (error.dependency == "store" and error.fate_unknown))
             raise
-        except Exception:
-            # Our own bug: nobody knows what was sent. The mark stays, and the next drain fences or waits.
+        except BaseException:
+            # Our own bug, or the end of the process: nobody knows what was sent. The mark stays, and the next drain
+            # fences or waits.
+            done.outcome = "failed"
             self._let_go(clean=False)
             raise
         finally:
@@ -132,8 +137,8 @@ class _Run:
         return done
 
     def _let_go(self, *, clean: bool) -> None:
-        # With the lease lost as well, the mark stays for a fence or the sweeper.
-        with suppress(LeaseLost):
+        # With the lease lost as well, the mark stays for a fence or the sweeper; with the state server away, both do.
+        with suppress(LeaseLost, Unavailable):
             self._lease.release(clean=clean, exact=False)
 
     def _step(self) -> bool:
@@ -141,7 +146,7 @@ class _Run:
         entries = self._lease.read(most_bytes=READ_BYTES, most_entries=READ_ENTRIES)
         if not entries:
             return False
-        patch = fold(self._lease.segment.ref, [self._members(entry) for entry in entries if not entry.dead])
+        patch = fold(self._lease.segment.ref, (self._members(entry) for entry in entries if not entry.dead))
         counts = self._session.write(patch, self._lease.renew)
         self._lease.advance(entries[-1], counts.added - counts.removed if self._counts_members else None)
         self._done.batches += len(entries)
@@ -150,23 +155,19 @@ class _Run:
         return True
 
     def _members(self, entry: Entry) -> dict[str, bool]:
-        """What an entry says; an entry that cannot be read is dead from now on, for all stores, and says nothing."""
+        """What an entry says; one that can never be read is dead from now on, for all stores, and says nothing.
+
+        Only a fault of the batch's own kills it. A parser that is missing, an entry of a newer version, memory that
+        runs out: these are the deployment's, and the batch waits until they are put right.
+        """
         self._lease.renew()
         try:
             return read_members(self._wiring, entry)
         except InvalidBatch as error:
-            reason, message = error.reason, error.message
-        except (Unavailable, LeaseLost):
-            raise
-        except Exception as error:  # noqa: BLE001
-            # The receiver parsed this very body with this very parser: what fails here is our bug, and must neither
-            # be lost nor block the segment.
-            reason, message = "bug", f"{type(error).__name__} while parsing"
-            _log.exception("batch.bug", batch_id=entry.batch_id)
-        self._lease.bury(entry, f"{reason}: {message}")
-        self._done.dead += 1
-        _log.error("batch.dead", batch_id=entry.batch_id, segment=self._lease.segment.ref, reason=reason)
-        return {}
+            self._lease.bury(entry, f"{error.reason}: {error.message}")
+            self._done.dead += 1
+            _log.error("batch.dead", batch_id=entry.batch_id, segment=self._lease.segment.ref, reason=error.reason)
+            return {}
 
     def _report(self) -> None:
         done = self._done
@@ -188,12 +189,9 @@ def read_members(wiring: Wiring, entry: Entry) -> dict[str, bool]:
 
     Raises:
         InvalidBatch: it cannot be parsed under the requestParser that it was accepted with.
-        Unavailable: the state server is away.
+        Unavailable: the state server is away, or its parser cannot be had or read.
     """
     if entry.kind == "slice":
         return unpack_slice(entry.content())
-    decoder = wiring.parsers.get(entry.parser_digest)
-    if decoder is None:
-        raise InvalidBatch("manifest", f"the requestParser {entry.parser_digest} is not in the state server")
     # A body in the log names one cohort: those that name several are stored as slices.
-    return decoder.decode(entry.content()).cohorts[0].members
+    return wiring.parsers.get(entry.parser_digest).decode(entry.content()).cohorts[0].members

@@ -14,9 +14,10 @@ from worker.log.upkeep import SegmentStatus, StoreStatus
 from worker.model import SegmentId
 from worker.wiring import Wiring
 
-# A drain renews every two seconds; one that has not for so long is dead, frozen or cut off.
-LEASE_SECONDS = 10.0
-# Z: longer than any request to a store can take to land. With a drain, it stays under the SDK's 120 s of staleness.
+# A drain renews every two seconds, or after the ten that a request to its store may take; one that has not for so long
+# is dead, frozen or cut off.
+LEASE_SECONDS = 20.0
+# Z: longer than any request to a store can take to land. With a lease, it stays under the SDK's 120 s of staleness.
 SETTLE_SECONDS = 60.0
 # A wake-up that has not led to a drain by then is sent again, then half as often each time: with a long queue the
 # first is still on its way, and more of them would only make the queue longer.

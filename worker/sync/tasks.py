@@ -6,13 +6,15 @@ import os
 from functools import cache
 from typing import Any
 
+import structlog
 from celery import Celery
 
 from worker.log.append import WakeUp
 from worker.model import SegmentId
 from worker.settings import Settings, load_settings
-from worker.sync import freshness, trim
+from worker.sync import trim
 from worker.sync.drain import drain
+from worker.sync.freshness import Heartbeat
 from worker.sync.sweep import Sweeper
 from worker.sync.wake_ups import DRAIN_QUEUE, DRAIN_TASK, send
 from worker.wiring import Wiring
@@ -22,6 +24,10 @@ MAINTENANCE_QUEUE = "segsync.maintenance"
 SWEEP_SECONDS = 2.0
 HEARTBEAT_SECONDS = 10.0  # SDKs call a store stale after 120; relay writes every 30
 TRIM_SECONDS = 60.0
+# With so many hints waiting, more of them help nobody, and while no worker runs they would pile up without end.
+MOST_QUEUED = 10_000
+
+_log = structlog.get_logger(__name__)
 
 
 def create_celery(settings: Settings) -> Celery:
@@ -106,6 +112,21 @@ def _sweeper(pid: int) -> Sweeper:
     return Sweeper(_wiring(pid))
 
 
+@cache
+def _heartbeat(pid: int) -> Heartbeat:
+    return Heartbeat(_wiring(pid))
+
+
+def queued_hints(app: Celery) -> int:
+    """How many wake-ups wait in the broker; 0 when it does not tell."""
+    try:
+        with app.connection_for_write() as connection, connection.channel() as channel:
+            return int(channel.queue_declare(DRAIN_QUEUE, passive=True).message_count)  # type: ignore[attr-defined]
+    except Exception as error:  # noqa: BLE001 - each transport raises its own; the queue may not be there yet
+        _log.debug("queue.unknown", error=f"{type(error).__name__}: {error}")
+        return 0
+
+
 def _add_tasks(app: Celery) -> None:
     @app.task(name=DRAIN_TASK, shared=False)
     def drain_segment(environment_id: str, segment_key: str, generation: int, store_id: str) -> None:
@@ -115,11 +136,13 @@ def _add_tasks(app: Celery) -> None:
 
     @app.task(name="segsync.sweep", shared=False)
     def sweep_logs() -> None:
-        send(app, _sweeper(os.getpid()).sweep())
+        due = _sweeper(os.getpid()).sweep()
+        if due and queued_hints(app) < MOST_QUEUED:
+            send(app, due)
 
     @app.task(name="segsync.heartbeat", shared=False)
     def beat_stores() -> None:
-        freshness.beat(_wiring(os.getpid()))
+        _heartbeat(os.getpid()).beat()
 
     @app.task(name="segsync.trim", shared=False)
     def trim_logs() -> None:

@@ -56,8 +56,9 @@ class WakeUpSender:
             _log.warning("wake_ups.dropped", error="too many wait to be sent")
 
     def close(self, timeout_seconds: float = 2.0) -> None:
-        """Send what waits, within the time given, and end the thread."""
-        self._waiting.put(None)
+        """Send what waits, within the time given, and end the thread; hints that are left over are dropped."""
+        with suppress(queue.Full):  # the thread is a daemon: one that hangs in the broker ends with the process
+            self._waiting.put_nowait(None)
         self._thread.join(timeout_seconds)
 
     def _run(self) -> None:

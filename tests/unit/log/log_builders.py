@@ -6,7 +6,6 @@ import itertools
 
 import redis
 
-from worker.errors import InvalidBatch
 from worker.log.append import Appends, Batch, Target, WakeUp
 from worker.log.lease import DrainLog, Lease
 from worker.model import Cohort, SegmentId
@@ -26,6 +25,7 @@ def batch(
     keys: tuple[str, ...] = (SEGMENT.segment_key,),
     stores: tuple[str, ...] = (STORE,),
     members: dict[str, bool] | None = None,
+    not_after_ms: int = 10**15,
 ) -> Batch:
     """A batch for the segments with these keys."""
     cohorts = [Cohort(key.removeprefix("rudderstack-"), members=dict(members or {})) for key in keys]
@@ -38,13 +38,14 @@ def batch(
         body=body,
         targets=[Target(key, cohort) for key, cohort in zip(keys, cohorts, strict=True)],
         store_ids=stores,
+        not_after_ms=not_after_ms,
     )
 
 
 def append(client: redis.Redis, *batches: Batch) -> list[list[WakeUp]]:
     """Append, and expect every batch to be accepted."""
     outcomes = Appends(client).append(batches)
-    accepted = [outcome for outcome in outcomes if not isinstance(outcome, InvalidBatch)]
+    accepted = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
     assert len(accepted) == len(batches), outcomes
     return accepted
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import redis
-from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, take
+from dataclasses import replace
 
-from worker.errors import InvalidBatch
+import redis
+from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, drain_all, take
+
+from worker.errors import InvalidBatch, Unavailable
 from worker.log import keyspace
 from worker.log.append import Appends, WakeUp
 from worker.log.entry import unpack_slice
+from worker.log.upkeep import Upkeep
 from worker.model import SegmentId
 
 
@@ -71,6 +74,49 @@ def test_the_latest_name_and_url_win_and_absent_ones_change_nothing(redis_client
     append(redis_client, first, second, third)
     fields = segment_fields(redis_client)
     assert (fields[b"name"], fields[b"url"]) == (b"Beta testers", b"https://partner.example/1")
+
+
+def test_an_append_that_comes_after_its_sender_was_told_of_a_failure_is_refused(redis_client: redis.Redis) -> None:
+    late = batch(not_after_ms=Upkeep(redis_client).server_ms() - 1)
+    [outcome] = Appends(redis_client).append([late])
+    assert isinstance(outcome, Unavailable)
+    assert redis_client.keys("*:log") == []
+
+
+def test_a_repeated_append_says_again_which_wake_ups_are_due(redis_client: redis.Redis) -> None:
+    first = append(redis_client, batch(batch_id="b1"))
+    assert append(redis_client, batch(batch_id="b1")) == first
+
+
+def test_a_repeated_append_that_is_applied_already_makes_no_wake_up_due(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(batch_id="b1"))
+    drain_all(redis_client)
+    assert append(redis_client, batch(batch_id="b1")) == [[]]
+
+
+def test_what_an_append_presupposes_is_written_with_it_if_it_is_absent(redis_client: redis.Redis) -> None:
+    redis_client.hset("registry", "a", "kept")
+    needy = replace(batch(), prerequisites=[("registry", "a", "new"), ("registry", "b", "new")])
+    append(redis_client, needy)
+    assert redis_client.hgetall("registry") == {b"a": b"kept", b"b": b"new"}
+
+
+def test_a_segment_key_that_is_another_cohorts_by_now_is_not_appended_to(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"1"))
+    other = batch(b"2")
+    other.targets[0].cohort.cohort_id = "another"
+    [outcome] = Appends(redis_client).append([other])
+    assert isinstance(outcome, Unavailable)
+    assert bodies(take(redis_client)) == [b"1"]
+
+
+def test_an_unusable_key_fails_its_own_batch_and_no_other(redis_client: redis.Redis) -> None:
+    redis_client.set(keyspace.base(ENVIRONMENT, "rudderstack-broken") + ":segment", "no hash")
+    broken = batch(b"secret payload", keys=("rudderstack-broken",))
+    outcomes = Appends(redis_client).append([batch(b"1"), broken, batch(b"2")])
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, True, False]
+    assert "secret" not in str(outcomes[1])
+    assert bodies(take(redis_client)) == [b"1", b"2"]
 
 
 def test_a_large_body_is_compressed_when_that_pays(redis_client: redis.Redis) -> None:

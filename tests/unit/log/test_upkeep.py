@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
 import redis
 from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, drain_all, take
 
+from worker.errors import Unavailable
 from worker.log import keyspace
 from worker.log.append import Batch
 from worker.log.lease import Behind, DrainLog, Lease
@@ -126,6 +128,29 @@ def test_a_store_that_comes_after_a_trim_is_behind_and_never_reads_over_the_gap(
     assert oldest is not None
     assert oldest <= trimmed_ms
     assert bodies(take(redis_client)) == [b"2"]
+
+
+def test_dead_entries_and_what_came_after_them_outlive_the_horizon_for_a_time_of_their_own(
+    redis_client: redis.Redis,
+) -> None:
+    append(redis_client, batch(b"1"), batch(b"dead"), batch(b"3"))
+    lease = take(redis_client)
+    entries = lease.read(most_bytes=1000, most_entries=10)
+    lease.bury(entries[1], "malformed")
+    lease.advance(entries[-1], 0)
+    lease.release(clean=True)
+    assert Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS, dead_before_ms=0) == 1
+    assert Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS, dead_before_ms=FUTURE_MS) == 2
+    assert redis_client.keys("*:dead") == []
+
+
+def test_an_unusable_segment_is_passed_over_and_told_of_at_the_end(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    redis_client.set(keyspace.base(ENVIRONMENT, "broken") + ":segment", "no hash")
+    statuses = Upkeep(redis_client).statuses(ENVIRONMENT, ["broken", SEGMENT.segment_key], [STORE])
+    assert next(statuses).segment == SEGMENT
+    with pytest.raises(Unavailable):
+        next(statuses)
 
 
 def shared(batch_id: str) -> Batch:

@@ -13,9 +13,10 @@ from worker.records.records import Bootstrap, DirectoryCache, Records
 STORE = RedisStoreConfiguration(host="redis.internal", password=SecretStr("s3cret"))
 
 
-def bootstrap(client: redis.Redis, **given: str | None) -> Bootstrap:
-    options: dict[str, str | None] = {"environment_id": None, **given}
-    return Records(client).bootstrap(store_configuration=STORE, **options)
+def bootstrap(client: redis.Redis, *, environment_id: str | None = None, writer_token: str | None = None) -> Bootstrap:
+    return Records(client).bootstrap(
+        environment_id=environment_id, store_configuration=STORE, writer_token=writer_token
+    )
 
 
 def test_a_fresh_installation_has_an_environment_a_store_and_two_tokens(redis_client: redis.Redis) -> None:
@@ -58,12 +59,44 @@ def test_an_environment_id_that_could_break_keys_is_refused(redis_client: redis.
         bootstrap(redis_client, environment_id="a/b}")
 
 
-def test_a_store_given_again_with_other_settings_is_brought_up_to_date(redis_client: redis.Redis) -> None:
+def test_a_store_given_again_with_another_login_is_brought_up_to_date(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
-    moved = RedisStoreConfiguration(host="elsewhere")
-    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=moved)
+    login = STORE.model_copy(update={"username": "writer"})
+    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=login)
     assert (second.store.store_id, second.store.version) == (first.store.store_id, 2)
-    assert second.store.configuration == moved
+    assert second.store.configuration == login
+
+
+def test_a_store_at_another_place_is_another_store_with_cursors_of_its_own(redis_client: redis.Redis) -> None:
+    first = bootstrap(redis_client)
+    elsewhere = RedisStoreConfiguration(host="elsewhere")
+    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=elsewhere)
+    assert second.store.store_id != first.store.store_id
+    assert Records(redis_client).directory().stores == [second.store]
+
+
+def test_a_store_that_has_moved_with_its_content_is_the_same_store(redis_client: redis.Redis) -> None:
+    first = bootstrap(redis_client)
+    moved = STORE.model_copy(update={"port": 6380})
+    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=moved, store_has_moved=True)
+    assert second.store.store_id == first.store.store_id
+
+
+def test_records_that_this_version_cannot_read_are_left_out(redis_client: redis.Redis) -> None:
+    made = bootstrap(redis_client)
+    redis_client.hset("segsync:stores", "newer", '{"store_id": "newer", "configuration": {"kind": "carrier-pigeon"}}')
+    assert Records(redis_client).directory().stores == [made.store]
+
+
+def test_a_state_server_wiped_and_set_up_again_is_noticed(redis_client: redis.Redis) -> None:
+    now = [0.0]
+    cache = DirectoryCache(Records(redis_client), clock=lambda: now[0])
+    before = bootstrap(redis_client)
+    cache.fresh()
+    redis_client.flushall()
+    bootstrap(redis_client)
+    now[0] += 2.0
+    assert cache.fresh().token(str(before.writer_token)) is None
 
 
 def test_tokens_are_kept_as_hashes_only(redis_client: redis.Redis) -> None:

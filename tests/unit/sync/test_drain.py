@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
-
+import msgspec
 import pytest
 import redis
 from sync_builders import Installation
 
 from worker.errors import Unavailable
+from worker.log.lease import Lease
 from worker.log.segments import read_segments
 from worker.log.upkeep import StoreStatus
+from worker.manifest.request_parser import RequestParser
 from worker.sync import drain as drain_module
 from worker.sync.drain import Drained, drain
 
@@ -22,6 +23,11 @@ def installation(redis_client: redis.Redis) -> Installation:
 
 def run(installation: Installation, budget_seconds: float = 10.0) -> Drained:
     return drain(installation.wiring, installation.segment(), installation.store_id, budget_seconds=budget_seconds)
+
+
+def rested(installation: Installation) -> None:
+    """Let the time pass for which a store that was away is left alone."""
+    installation.wiring.stores._rested_at.clear()
 
 
 def status(installation: Installation) -> StoreStatus:
@@ -90,18 +96,44 @@ def test_a_batch_that_cannot_be_read_dies_and_the_others_apply(installation: Ins
     assert status(installation).settled
 
 
-def test_a_batch_accepted_under_a_parser_that_nobody_knows_dies_with_that_reason(installation: Installation) -> None:
-    installation.accept_body(installation.body(add=("ann",)), digest="unheard-of")
-    assert run(installation).dead == 1
-    base = f"segsync:{{{installation.environment_id}/rudderstack-beta}}"
-    [reason] = cast("list[bytes]", installation.client.hvals(f"{base}:g1:dead"))
-    assert reason.startswith(b"manifest:")
+def test_a_batch_whose_parser_cannot_be_had_waits_and_is_not_killed(installation: Installation) -> None:
+    parser = RequestParser.model_validate(
+        {**msgspec.json.decode(installation.manifest.parser.text), "cohortNamePath": "/cohortId"}
+    )
+    installation.accept_body(installation.body(add=("ann",)), digest=parser.digest)
+    with pytest.raises(Unavailable, match="requestParser"):
+        run(installation)
+    left = status(installation)
+    assert (left.ahead, left.lease, left.marks) == (True, "", ())
+    installation.keep(parser)
+    assert run(installation).dead == 0
+    assert installation.members("ann") == {"ann"}
 
 
-def test_an_older_parser_than_the_present_one_still_reads_its_own_batches(installation: Installation) -> None:
-    installation.accept(add=("ann",))
-    installation.wiring.parsers._compiled.clear()  # another process, that has never seen the parser
+def test_a_batch_is_parsed_with_the_parser_it_was_accepted_under_not_with_todays(installation: Installation) -> None:
+    text = installation.manifest.parser.text.replace("/listData/add", "/former/add")
+    former = RequestParser.from_text(text)
+    installation.keep(former)
+    body = msgspec.json.decode(installation.body(add=("ann",)))
+    body["former"] = {"add": [{"id": "bob"}]}
+    installation.accept_body(msgspec.json.encode(body), digest=former.digest)
     run(installation)
+    assert installation.members("ann", "bob") == {"bob"}
+
+
+def test_memory_that_runs_out_is_not_the_batchs_fault(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.accept(add=("ann",))
+
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(drain_module, "read_members", exhausted)
+    with pytest.raises(MemoryError):
+        run(installation)
+    monkeypatch.undo()
+    assert run(installation).outcome == "applied"
     assert installation.members("ann") == {"ann"}
 
 
@@ -111,6 +143,8 @@ def test_a_store_that_is_away_is_left_alone_without_taking_the_lease(installatio
     assert run(installation) == Drained("away")
     assert status(installation).lease == ""
     installation.store.away = False
+    assert run(installation) == Drained("away")  # it is left alone for a while
+    rested(installation)
     run(installation)
     assert installation.members("ann") == {"ann"}
 
@@ -121,6 +155,7 @@ def test_a_refused_write_leaves_the_cursor_and_no_mark(installation: Installatio
     assert run(installation).outcome == "away"
     left = status(installation)
     assert (left.ahead, left.lease, left.marks) == (True, "", ())
+    rested(installation)
     run(installation)
     assert installation.members("ann") == {"ann"}
 
@@ -130,6 +165,7 @@ def test_a_write_of_unknown_fate_leaves_its_mark_and_the_next_drain_fences_it_of
     installation.store.failure = Unavailable("no answer", dependency="store", fate_unknown=True)
     run(installation)
     [mark] = status(installation).marks
+    rested(installation)
     assert run(installation).outcome == "applied"
     assert installation.store.fenced == [mark.connection]
     assert status(installation).settled
@@ -140,6 +176,7 @@ def test_where_the_store_cannot_fence_the_mark_waits_for_the_sweeper(installatio
     installation.store.can_fence = False
     installation.store.failure = Unavailable("no answer", dependency="store", fate_unknown=True)
     run(installation)
+    rested(installation)
     assert run(installation).outcome == "applied"
     left = status(installation)
     assert (left.ahead, len(left.marks)) == (False, 1)
@@ -189,8 +226,11 @@ def test_a_store_that_is_gone_or_off_is_not_drained(installation: Installation) 
     assert drain(installation.wiring, installation.segment(), "no-such-store").outcome == "gone"
 
 
-def test_two_drains_at_once_do_the_work_once(installation: Installation) -> None:
+def test_while_one_drains_another_finds_it_busy_and_changes_nothing(installation: Installation) -> None:
     installation.accept(add=("ann",))
-    lease = installation.wiring.drain_log.take(installation.segment(), installation.store_id, connection="other")
+    taken = installation.wiring.drain_log.take(installation.segment(), installation.store_id, connection="other")
+    assert isinstance(taken, Lease)
+    before = status(installation)
     assert run(installation).outcome == "busy"
-    assert lease is not None
+    assert status(installation) == before
+    assert installation.members("ann") == set()

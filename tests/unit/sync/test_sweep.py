@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import redis
-from sync_builders import Installation
+from servers import wait_until
+from sync_builders import FaultyStore, Installation
 
 from worker.errors import Unavailable
 from worker.log.append import WakeUp
 from worker.log.lease import Lease
-from worker.sync import freshness, trim
+from worker.model import DynamoDBStoreConfiguration
+from worker.sync import trim
 from worker.sync.drain import drain
+from worker.sync.freshness import Heartbeat
 from worker.sync.sweep import (
     LEASE_SECONDS,
     MOST_WAKE_AGAIN_SECONDS,
@@ -102,6 +107,7 @@ def test_a_mark_that_nobody_can_fence_is_settled_when_nothing_can_land_any_more(
     installation.store.can_fence = False
     installation.store.failure = Unavailable("no answer", dependency="store", fate_unknown=True)
     drain(installation.wiring, installation.segment(), installation.store_id)
+    installation.wiring.stores._rested_at.clear()
     drain(installation.wiring, installation.segment(), installation.store_id)
     swept = Swept(installation)
     swept.after(0)
@@ -141,7 +147,7 @@ def test_the_heartbeat_of_a_store_that_has_everything_is_the_time_before_the_loo
     installation.accept(add=("ann",))
     drain(installation.wiring, installation.segment(), installation.store_id)
     before = installation.wiring.upkeep.server_ms()
-    freshness.beat(installation.wiring)
+    Heartbeat(installation.wiring).beat()
     beat = installation.store.synchronized_on()
     assert beat is not None
     assert before <= beat <= installation.wiring.upkeep.server_ms()
@@ -155,21 +161,60 @@ def test_the_heartbeat_never_claims_more_than_the_oldest_unapplied_batch(install
     accepted = status.stores[installation.store_id].oldest_ms
     installation.accept("gamma", add=("bob",))
     drain(installation.wiring, installation.segment("gamma"), installation.store_id)
-    freshness.beat(installation.wiring)
+    Heartbeat(installation.wiring).beat()
     assert installation.store.synchronized_on() == accepted
 
 
 def test_the_heartbeat_finds_what_the_index_has_lost(installation: Installation) -> None:
     installation.accept(add=("ann",))
     installation.client.delete("segsync:ahead")
-    freshness.beat(installation.wiring)
+    Heartbeat(installation.wiring).beat()
     assert list(installation.wiring.upkeep.ahead()) == [installation.segment()]
 
 
-def test_the_heartbeat_of_a_store_that_is_away_does_not_fail(installation: Installation) -> None:
+def add_store(installation: Installation) -> FaultyStore:
+    made = installation.wiring.records.bootstrap(
+        environment_id=None, store_configuration=DynamoDBStoreConfiguration(tableName="t", region="r")
+    )
+    installation.wiring.directory._read_at = None
+    found = installation.wiring.stores.get(made.store.store_id)
+    assert isinstance(found, FaultyStore)
+    return found
+
+
+def test_a_store_that_is_away_does_not_keep_the_others_from_being_told(installation: Installation) -> None:
+    other = add_store(installation)
     installation.store.away = True
-    freshness.beat(installation.wiring)
+    Heartbeat(installation.wiring).beat()
     installation.store.away = False
+    assert installation.store.synchronized_on() is None
+    assert other.synchronized_on() is not None
+
+
+def test_a_store_that_hangs_does_not_keep_the_others_from_being_told(installation: Installation) -> None:
+    other, answer = add_store(installation), threading.Event()
+    installation.store.set_synchronized_on = lambda _: answer.wait(30)  # type: ignore[method-assign, assignment]
+    heartbeat = Heartbeat(installation.wiring)
+    heartbeat.beat()
+    first = other.synchronized_on()
+    assert first is not None
+    wait_until(lambda: installation.wiring.upkeep.server_ms() > first, message="the clock to move")
+    heartbeat.beat()
+    second = other.synchronized_on()
+    answer.set()
+    assert second is not None
+    assert second > first
+
+
+def test_a_segment_that_cannot_be_looked_at_keeps_its_environment_from_claiming_freshness(
+    installation: Installation,
+) -> None:
+    installation.accept(add=("ann",))
+    base = f"segsync:{{{installation.environment_id}/rudderstack-beta}}"
+    installation.client.delete(f"{base}:segment")
+    installation.client.set(f"{base}:segment", "no hash")
+    with pytest.raises(Unavailable):
+        Heartbeat(installation.wiring).beat()
     assert installation.store.synchronized_on() is None
 
 

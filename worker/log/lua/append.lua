@@ -1,17 +1,22 @@
 -- Append one batch to its segment's log (rule 1): create the segment or refuse the context kind, de-duplicate, stamp.
 -- ARGV: batch_id, context_kind, integration_key, cohort_id, name, url, payload_id ('' if the entry holds the body),
+--       not_after (ms of this server's clock: later than that, somebody was told that it failed),
 --       n, n entry fields and values, then the store ids of the environment
--- Returns {'kind', existing kind} | {'duplicate', generation} | {'appended', generation, entry id, store ids due ...}
-local batch_id, kind, integration, cohort, name, url, payload_id =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local fields = tonumber(ARGV[8])
-
-local existing = redis.call('HGET', segment_key, 'context_kind')
-if existing and existing ~= kind then return {'kind', existing} end
+-- Returns {'expired'} | {'taken'} (the key is another cohort's) | {'kind', existing kind} | {'duplicate', generation, store ids due ...}
+--       | {'appended', generation, store ids due ...}
+local batch_id, kind, integration, cohort, name, url, payload_id, not_after =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local fields = tonumber(ARGV[9])
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now, minute_ago = string.format('%.0f', now_ms), string.format('%.0f', now_ms - 60000)
+if now_ms > not_after then return {'expired'} end
+
+local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id')
+local existing = known[1]
+if existing and (known[2] ~= integration or known[3] ~= cohort) then return {'taken'} end
+if existing and existing ~= kind then return {'kind', existing} end
 if not existing then
   redis.call('HINCRBY', segment_key, 'generation', 1)
   redis.call('HSET', segment_key, 'context_kind', kind, 'integration_key', integration, 'cohort_id', cohort,
@@ -20,12 +25,18 @@ end
 local generation = redis.call('HGET', segment_key, 'generation')
 
 local recent = base .. ':g' .. generation .. ':recent'
-if redis.call('ZADD', recent, 'NX', now, batch_id) == 0 then return {'duplicate', generation} end
-redis.call('ZREMRANGEBYSCORE', recent, '-inf', minute_ago)
-redis.call('PEXPIRE', recent, 120000)
+if redis.call('ZSCORE', recent, batch_id) then
+  -- The reply of the first try was lost, and with it the wake-up that it claimed: say again what is due.
+  local reply = {'duplicate', generation}
+  for i = 10 + fields, #ARGV do
+    local cursor = cursor_key(generation, ARGV[i])
+    if lease(cursor) == '' and after(last(generation), position(cursor)) then reply[#reply + 1] = ARGV[i] end
+  end
+  return reply
+end
 
 local size, entry = 0, {}
-for i = 9, 8 + fields do
+for i = 10, 9 + fields do
   entry[#entry + 1] = ARGV[i]
   size = size + #ARGV[i]
 end
@@ -42,8 +53,13 @@ if name ~= '' then redis.call('HSET', segment_key, 'name', name) end
 if url ~= '' then redis.call('HSET', segment_key, 'url', url) end
 if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
 
-local reply = {'appended', generation, id}
-for i = 9 + fields, #ARGV do
+-- Only now that the entry is there: a try that failed halfway must not make the next one a duplicate.
+redis.call('ZADD', recent, now, batch_id)
+redis.call('ZREMRANGEBYSCORE', recent, '-inf', minute_ago)
+redis.call('PEXPIRE', recent, 120000)
+
+local reply = {'appended', generation}
+for i = 10 + fields, #ARGV do
   if arm(generation, ARGV[i]) == 1 then reply[#reply + 1] = ARGV[i] end
 end
 return reply

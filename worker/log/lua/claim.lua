@@ -1,8 +1,10 @@
 -- Before a payload for several segments is appended: does this segment take the context kind? With ARGV[2] = '1' the
 -- segment is created when it is absent, so that the appends that follow cannot be refused halfway.
 -- ARGV: context_kind, create, integration_key, cohort_id
--- Returns {'kind', existing kind} | {'free', generation or '0'}
-local existing = redis.call('HGET', segment_key, 'context_kind')
+-- Returns {'taken'} (the key is another cohort's) | {'kind', existing kind} | {'free', generation or '0'}
+local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id')
+local existing = known[1]
+if existing and (known[2] ~= ARGV[3] or known[3] ~= ARGV[4]) then return {'taken'} end
 if existing and existing ~= ARGV[1] then return {'kind', existing} end
 if not existing and ARGV[2] == '1' then
   local time = redis.call('TIME')

@@ -1,0 +1,51 @@
+"""What a receiver knows of the state server between requests: its clock, its room, and whether it is still the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import redis
+
+from worker.state import state_errors
+
+# Above this share of its memory, what is there already must be applied before more is taken: the server refuses every
+# write when it is full, also those by which workers would empty it.
+FULL = 0.9
+
+
+class StateServer:
+    """Looked at every few seconds; in between, what was seen last. Safe between threads."""
+
+    def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._ahead_ms: float | None = None
+        self._run_id: str | None = None
+        self.nearly_full = False
+
+    def look(self) -> bool:
+        """Look at the server; returns whether it is another process than the last time, or was restarted.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            seconds, micros = self._client.time()
+            # The reply is at least half a round trip old; taking it as new errs to the side of refusing late appends.
+            self._ahead_ms = seconds * 1000 + micros / 1000 - self._clock() * 1000
+            info = self._client.info()
+        most = int(info.get("maxmemory", 0))
+        self.nearly_full = bool(most) and int(info.get("used_memory", 0)) > most * FULL
+        changed = self._run_id not in {None, info.get("run_id")}
+        self._run_id = info.get("run_id")
+        return changed
+
+    def now_ms(self) -> int:
+        """The server's clock, epoch milliseconds, by our own monotonic clock since the last look.
+
+        Before the first look it is our wall clock: good enough to refuse, and looked at before anything is accepted.
+        """
+        if self._ahead_ms is None:
+            return int(time.time() * 1000)
+        return int(self._clock() * 1000 + self._ahead_ms)
