@@ -38,18 +38,7 @@ def run_worker(concurrency: int) -> int:
         concurrency: processes; 0 is one per core.
     """
     signals.worker_ready.connect(_announce, weak=False)
-    worker = app.Worker(
-        pool="prefork",
-        concurrency=concurrency or os.cpu_count() or 1,
-        queues=[DRAIN_QUEUE],
-        quiet=True,
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
-    worker.start()
-    return int(worker.exitcode or 0)
+    return _consume(DRAIN_QUEUE, pool="prefork", concurrency=concurrency or os.cpu_count() or 1)
 
 
 def run_scheduler() -> int:
@@ -60,14 +49,19 @@ def run_scheduler() -> int:
     signals.worker_ready.connect(_start_at_once, weak=False)
     # A thread: a process of its own would outlive a killed scheduler.
     threading.Thread(target=_run_clock, name="clock", daemon=True).start()
+    return _consume(MAINTENANCE_QUEUE, pool="solo")
+
+
+def _consume(queue: str, **pool: Any) -> int:
+    """Run a Celery worker on one queue; it knows of no other workers, for nothing here needs to."""
     worker = app.Worker(
-        pool="solo",
-        queues=[MAINTENANCE_QUEUE],
+        queues=[queue],
         quiet=True,
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
+        **pool,
     )
     worker.start()
     return int(worker.exitcode or 0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from explore import reachable_from
 
 NOT_AFTER = 2
 END = 5
@@ -51,15 +52,8 @@ def _steps(rules: LateRules, world: Sending) -> Iterator[Sending]:
 
 def resurrects(rules: LateRules) -> bool:
     """Whether the member can be in at the end, though the last thing accepted from its partner was a removal."""
-    first = Sending()
-    seen, queue = {first}, deque([first])
-    while queue:
-        world = queue.popleft()
+    for world, _ in reachable_from(Sending(), lambda world: list(_steps(rules, world))):
         done = world.told and world.sent == (1 if world.told == "yes" else 2)
         if done and not world.flying and world.log[-1] != "remove":
             return True
-        for after in _steps(rules, world):
-            if after not in seen:
-                seen.add(after)
-                queue.append(after)
     return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from explore import reachable_from
 from slot import RULES, Rules, Slot, Taken, advance, append, release, take
+
+_MOST_TICKETS = 6  # keeps the slow walk, which could enter a log for ever, finite
 
 
 class Hints(NamedTuple):
@@ -65,17 +67,8 @@ def _steps(scenario: HintScenario, now: Hints) -> Iterator[Hints]:
 def forgets(scenario: HintScenario) -> bool:
     """Whether a state can be reached where entries wait and nothing will ever look at them."""
     first = Hints(Slot(), scenario.batches, 0, 0, (("idle", 0, 0),) * 2, scenario.losses)
-    seen, queue = {first}, deque([first])
-    while queue:
-        now = queue.popleft()
-        following = list(_steps(scenario, now))
-        if not following and now.slot.position < now.slot.last:
-            return True
-        for after in following:
-            if after not in seen:
-                seen.add(after)
-                queue.append(after)
-    return False
+    reachable = reachable_from(first, lambda now: list(_steps(scenario, now)))
+    return any(now.slot.position < now.slot.last and not following for now, following in reachable)
 
 
 class Indexed(NamedTuple):
@@ -143,15 +136,11 @@ def _drained(slot: Slot) -> Slot:
 
 def index_forgets(scenario: IndexScenario) -> bool:
     """Whether entries can wait for ever because the index lost their log."""
-    first = Indexed(Slot(), 0, 1, 2, 0, 0, False, scenario.kills)  # noqa: FBT003
-    seen, queue = {first}, deque([first])
-    while queue:
-        now = queue.popleft()
-        following = [after for after in _index_steps(scenario, now) if after.next_ticket < 6]
-        if now.slot.position < now.slot.last and not now.ticket and not now.seen_ticket and not following:
-            return True
-        for after in following:
-            if after not in seen:
-                seen.add(after)
-                queue.append(after)
-    return False
+    first = Indexed(Slot(), 0, 1, 2, 0, 0, seen_empty=False, kills=scenario.kills)
+    reachable = reachable_from(
+        first, lambda now: [after for after in _index_steps(scenario, now) if after.next_ticket < _MOST_TICKETS]
+    )
+    return any(
+        now.slot.position < now.slot.last and not (now.ticket or now.seen_ticket or following)
+        for now, following in reachable
+    )
