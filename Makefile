@@ -40,6 +40,7 @@ clean:  ## remove what was built or cached, .venv too; .segsync (data) stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml requirements.txt
+	@echo "installing into $(VENV): once, about a minute" >&2
 	@if command -v uv >/dev/null; then \
 		{ test -x $(BIN)/python || uv venv --quiet --python '>=3.11' $(VENV); } && \
 		uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .; \

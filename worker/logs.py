@@ -37,6 +37,7 @@ def configure_logs(level: str) -> None:
             ],
         )
     )
+    logging.captureWarnings(capture=True)  # a library's warning is a line like every other
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

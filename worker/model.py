@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 DEFAULT_CONTEXT_KIND = "user"
+REDIS_URL_FORM = (
+    "must read redis://[user:password@]host[:port][/database], or rediss://; "
+    "special characters of the password percent-encoded"
+)
 
 
 class SegmentId(NamedTuple):
@@ -79,10 +84,43 @@ class RedisStoreConfiguration(BaseModel):
     database: int = Field(default=0, ge=0)
     prefix: str = "launchdarkly"
 
+    @classmethod
+    def from_url(cls, url: str, prefix: str = "") -> Self:
+        """Read ``redis://[user:password@]host[:port][/database]``, or ``rediss://`` for TLS.
+
+        Raises:
+            ValueError: it is no such URL; the message never repeats it, it may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+            tls = {"redis": False, "rediss": True}[parts.scheme]
+            return cls(
+                host=parts.hostname or "",
+                port=parts.port or 6379,
+                username=unquote(parts.username or ""),
+                password=SecretStr(unquote(parts.password or "")),
+                tlsEnabled=tls,
+                database=int(parts.path.strip("/") or 0),
+                prefix=prefix,
+            )
+        except (ValueError, KeyError):  # pydantic's and urlsplit's too, and their messages quote the URL
+            raise ValueError(REDIS_URL_FORM) from None
+
+    @property
+    def url(self) -> SecretStr:
+        """The URL that ``from_url`` reads."""
+        login = f"{quote(self.username, safe='')}:{quote(self.password.get_secret_value(), safe='')}@"
+        scheme = "rediss" if self.tlsEnabled else "redis"
+        return SecretStr(f"{scheme}://{'' if login == ':@' else login}{self.host}:{self.port}/{self.database}")
+
     @property
     def place(self) -> tuple[object, ...]:
         """What makes it this store and no other; the rest is how to get there."""
         return self.host, self.port, self.database, self.prefix
+
+    def __str__(self) -> str:
+        """Where it is, without secrets."""
+        return f"redis {self.host}:{self.port}/{self.database}, prefix {self.prefix}"
 
     @field_validator("prefix")
     @classmethod
@@ -108,6 +146,10 @@ class DynamoDBStoreConfiguration(BaseModel):
     def place(self) -> tuple[object, ...]:
         """What makes it this store and no other; the rest is how to get there."""
         return self.tableName, self.region, self.endpoint, self.prefix
+
+    def __str__(self) -> str:
+        """Where it is."""
+        return f"dynamodb table {self.tableName} in {self.region}, prefix {self.prefix or '(none)'}"
 
 
 StoreConfiguration = Annotated[RedisStoreConfiguration | DynamoDBStoreConfiguration, Field(discriminator="kind")]

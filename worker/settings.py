@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import Misconfigured
+from worker.model import RedisStoreConfiguration
+
+# Celery's transports that keep messages outside of this process.
+BROKERS = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "sqs")
 
 Durability = Literal["fsync", "everysec", "memory"]
 
@@ -16,7 +20,7 @@ Durability = Literal["fsync", "everysec", "memory"]
 class Settings(BaseSettings):
     """What a deployment decides. Everything else is a constant with its reason, or a record in the state server."""
 
-    model_config = SettingsConfigDict(env_prefix="SEGSYNC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SEGSYNC_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     state_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
@@ -44,6 +48,22 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
+    @field_validator("state_url")
+    @classmethod
+    def _state_url_can_be_read(cls, url: SecretStr) -> SecretStr:
+        RedisStoreConfiguration.from_url(url.get_secret_value())
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_url_can_be_read(cls, url: SecretStr | None) -> SecretStr | None:
+        scheme, separator, _ = url.get_secret_value().partition("://") if url else ("", "", "")
+        if url and (not separator or scheme not in BROKERS):
+            raise ValueError(f"must begin with one of {', '.join(f'{broker}://' for broker in BROKERS)}")
+        if url and scheme in {"redis", "rediss"}:
+            RedisStoreConfiguration.from_url(url.get_secret_value())
+        return url
+
     def broker(self) -> str:
         """The broker URL, with its secrets; hand it to Celery and to nobody else."""
         return (self.broker_url or self.state_url).get_secret_value()
@@ -58,8 +78,11 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(
-            f"SEGSYNC_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise Misconfigured(f"settings: {faults}") from None
+        raise Misconfigured(
+            f"settings: {'; '.join(_fault(fault['loc'], fault['msg']) for fault in error.errors())}"
+        ) from None
+
+
+def _fault(where: tuple[int | str, ...], message: str) -> str:
+    name = "_".join(str(part) for part in where).upper()
+    return f"SEGSYNC_{name}: {message.removeprefix('Value error, ')}"

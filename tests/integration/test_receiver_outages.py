@@ -142,9 +142,9 @@ def test_one_record_that_this_version_cannot_read_does_not_stop_the_others_from_
         Records(client).bootstrap(
             environment_id=None,
             store_configuration=RedisStoreConfiguration(host=receiving.state.host, port=receiving.state.port),
-            writer_token="a-second-token",
+            writer_token="a-second-writer-token",
         )
-        wait_until(lambda: receiving.send(token="a-second-token") == 204, message="the new token to work")
+        wait_until(lambda: receiving.send(token="a-second-writer-token") == 204, message="the new token to work")
 
 
 def test_a_state_server_that_comes_back_empty_gets_the_registry_of_segments_again(receiving: Receiving) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.data_directory import CONNECTION_FILE
+from worker.cli.data_directory import CONNECTION_FILE, is_held
 from worker.errors import Misconfigured
 
 if TYPE_CHECKING:  # every command imports this module, and `segsync --help` must not wait for pydantic
+    from worker.records.directory import Environment
     from worker.settings import Settings
+    from worker.wiring import Wiring
 
 DEFAULT_DATA_DIR = Path(".segsync")
 
@@ -61,8 +63,11 @@ def find_service(data_dir: Path | None) -> Service:
     settings = load_settings()
     facts = _read(data_dir or DEFAULT_DATA_DIR)
     if facts is not None:
-        state_url = type(settings.state_url)(facts.pop("state_url"))
-        return Service(settings=settings.model_copy(update={"state_url": state_url}), **facts)
+        try:
+            state_url = type(settings.state_url)(facts.pop("state_url"))
+            return Service(settings=settings.model_copy(update={"state_url": state_url}), **facts)
+        except (TypeError, KeyError, AttributeError):
+            raise _damaged((data_dir or DEFAULT_DATA_DIR) / CONNECTION_FILE) from None
     if data_dir is None and "state_url" in settings.model_fields_set:
         return Service(settings=settings)
     raise Misconfigured(
@@ -73,6 +78,8 @@ def find_service(data_dir: Path | None) -> Service:
 
 def _read(data_dir: Path) -> dict[str, Any] | None:
     path = data_dir / CONNECTION_FILE
+    if not is_held(data_dir):  # what a killed `segsync up` left behind is no service
+        return None
     try:
         facts: dict[str, Any] = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
@@ -80,5 +87,22 @@ def _read(data_dir: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise Misconfigured(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
-        raise Misconfigured(f"{path} is damaged; start `segsync up` again") from None
+        raise _damaged(path) from None
     return facts
+
+
+def _damaged(path: Path) -> Misconfigured:
+    return Misconfigured(f"{path} is damaged; start `segsync up` again")
+
+
+def environments(wiring: Wiring) -> list[Environment]:
+    """The installation's environments.
+
+    Raises:
+        Misconfigured: there is none yet.
+        Unavailable: the state server is away.
+    """
+    found = list(wiring.directory.fresh().environments.values())
+    if not found:
+        raise Misconfigured("there is no environment in this state server yet: run `segsync init`")
+    return found

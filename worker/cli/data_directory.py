@@ -104,13 +104,18 @@ class DataDirectory:
 
 def check_not_held(path: Path) -> None:
     """Raise Misconfigured if a `segsync up` runs on this directory; creates nothing."""
+    if is_held(path):
+        raise Misconfigured(_held(path))
+
+
+def is_held(path: Path) -> bool:
+    """Whether a `segsync up` runs on this directory; creates nothing."""
     try:
         lock = os.open(path / _LOCK_FILE, os.O_RDWR)
     except OSError:
-        return
+        return False
     try:
-        if not _try_lock(lock):
-            raise Misconfigured(_held(path))
+        return not _try_lock(lock)
     finally:
         os.close(lock)
 

@@ -97,7 +97,10 @@ def _send_all(url: str, token: str, environment_id: str, member: str, leaver: st
             departures = Change(environment_id, _COHORT_ID, "Demo cohort", [], [leaver])
             bodies = example(key, arrivals) + example(key, departures)
             for body in bodies:
-                answer = client.post(f"/api/v2/segment-targets/{key}", json=body)
+                try:
+                    answer = client.post(f"/api/v2/segment-targets/{key}", json=body)
+                except httpx2.HTTPError as error:
+                    raise Misconfigured(f"the receiver at {url} does not answer: {error}") from None
                 if not answer.is_success:
                     raise Misconfigured(f"{key}: the receiver answered {answer.status_code}: {answer.text}")
             sent[key] = len(bodies)
@@ -153,11 +156,8 @@ def _redis_store(wiring: Wiring, environment_id: str) -> tuple[str, str]:
     from worker.model import RedisStoreConfiguration
 
     for store in wiring.stores_of(environment_id):
-        found = store.configuration
-        if isinstance(found, RedisStoreConfiguration):
-            scheme = "rediss" if found.tlsEnabled else "redis"
-            login = f"{found.username}:{found.password.get_secret_value()}@"
-            return f"{scheme}://{login}{found.host}:{found.port}/{found.database}", found.prefix
+        if isinstance(store.configuration, RedisStoreConfiguration):
+            return store.configuration.url.get_secret_value(), store.configuration.prefix
     raise Misconfigured("the demo reads a Redis store, and the environment has none")
 
 

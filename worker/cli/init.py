@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -13,6 +12,8 @@ from worker.errors import Misconfigured
 
 if TYPE_CHECKING:
     from worker.model import StoreConfiguration
+    from worker.records.records import ExistingStore
+    from worker.settings import Settings
 
 
 def command(
@@ -32,6 +33,9 @@ def command(
     dynamodb_region: Annotated[str | None, typer.Option(help="The table's region.")] = None,
     dynamodb_endpoint: Annotated[str | None, typer.Option(help="Another endpoint than AWS's.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Prefix of the store's keys. Default: the SDKs' own.")] = None,
+    replace_store: Annotated[
+        bool, typer.Option("--replace-store", help="Leave the store there is, as it is, and fill this one instead.")
+    ] = False,
     writer_token: Annotated[
         str | None, typer.Option(envvar="SEGSYNC_WRITER_TOKEN", help="Token for partners. Default: a new one.")
     ] = None,
@@ -47,15 +51,11 @@ def command(
     from worker.wiring import open_records
 
     settings = load_settings()
-    configuration: StoreConfiguration
-    if dynamodb_table is not None:
-        configuration = _dynamodb(dynamodb_table, dynamodb_region, dynamodb_endpoint, prefix)
-    else:
-        url = sys.stdin.readline().strip() if store_url == "-" else store_url
-        configuration = redis_configuration(url or settings.state_url.get_secret_value(), prefix)
+    store, wish = _store(settings, store_url, dynamodb_table, dynamodb_region, dynamodb_endpoint, prefix)
     made = open_records(settings).bootstrap(
         environment_id=environment_id,
-        store_configuration=configuration,
+        store_configuration=store,
+        existing_store="replace" if replace_store else wish,
         writer_token=writer_token,
         admin_token=admin_token,
     )
@@ -70,31 +70,34 @@ def command(
     print(json.dumps(facts, indent=2))
 
 
-def redis_configuration(url: str, prefix: str | None) -> StoreConfiguration:
-    """Read a ``redis://`` or ``rediss://`` URL as a store's configuration.
+def _store(  # noqa: PLR0917 - the options, one by one
+    settings: Settings,
+    store_url: str | None,
+    table: str | None,
+    region: str | None,
+    endpoint: str | None,
+    prefix: str | None,
+) -> tuple[StoreConfiguration, ExistingStore]:
+    """The store that the options name, and what to do with one that is there already.
 
     Raises:
-        Misconfigured: it is no such URL; it is not repeated, it may hold a password.
+        Misconfigured: the options contradict each other, or cannot be read.
     """
-    from pydantic import SecretStr, ValidationError
-
     from worker.model import RedisStoreConfiguration
 
+    if store_url and table:
+        raise Misconfigured("--store-url and --dynamodb-table are two stores; run `segsync init` once for each")
+    if table:
+        return _dynamodb(table, region, endpoint, prefix), "refuse"
+    if region or endpoint:
+        raise Misconfigured("--dynamodb-region and --dynamodb-endpoint need --dynamodb-table")
+    url = sys.stdin.readline().strip() if store_url == "-" else store_url
     try:
-        parts = urlsplit(url)
-        if parts.scheme not in {"redis", "rediss"}:
-            raise Misconfigured("the store's URL must begin with redis:// or rediss://")
-        return RedisStoreConfiguration(
-            host=parts.hostname or "",
-            port=parts.port or 6379,
-            username=unquote(parts.username or ""),
-            password=SecretStr(unquote(parts.password or "")),
-            tlsEnabled=parts.scheme == "rediss",
-            database=int(parts.path.strip("/") or 0),
-            prefix=prefix or "",
-        )
-    except (ValueError, ValidationError):
-        raise Misconfigured("the store's URL must read redis://[user:password@]host[:port][/database]") from None
+        found = RedisStoreConfiguration.from_url(url or settings.state_url.get_secret_value(), prefix or "")
+    except ValueError as error:
+        raise Misconfigured(f"the store's URL {error}") from None
+    # Told nothing, init must not touch a store that somebody chose before.
+    return found, "refuse" if url or prefix else "keep"
 
 
 def _dynamodb(table: str, region: str | None, endpoint: str | None, prefix: str | None) -> StoreConfiguration:

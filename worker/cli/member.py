@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.connection import DataDir, find_service
+from worker.cli.connection import DataDir, environments, find_service
+from worker.cli.console import printable
 
 
 def command(
@@ -19,7 +20,7 @@ def command(
 
     wiring = Wiring(find_service(data_dir).settings)
     try:
-        for environment in wiring.directory.fresh().environments.values():
+        for environment in environments(wiring):
             keys = wiring.segment_keys.registered(environment.environment_id)
             known = {
                 f"{segment.segment_key}.g{segment.generation}": segment
@@ -33,6 +34,6 @@ def command(
                 found = [known[ref] for ref in refs if ref in known]
                 print(f"in {len(found)} of {len(known)} segments")
                 for segment in found:
-                    print(f"  {segment.segment_key}{f'  ({segment.name})' if segment.name else ''}")
+                    print(f"  {segment.segment_key}{f'  ({printable(segment.name)})' if segment.name else ''}")
     finally:
         wiring.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.cli.connection import DataDir, find_service
-from worker.cli.console import console
+from worker.cli.connection import DataDir, environments, find_service
+from worker.cli.console import console, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,7 @@ def command(data_dir: DataDir = None) -> None:
     wiring = Wiring(find_service(data_dir).settings)
     out = console()
     try:
-        for environment in wiring.directory.fresh().environments.values():
+        for environment in environments(wiring):
             out.print(_table(wiring, environment.environment_id, environment.environment_key))
     finally:
         wiring.close()
@@ -45,7 +45,7 @@ def _table(wiring: Wiring, environment_id: str, environment_key: str) -> Table |
         members = f"{segment.members:,}" if segment.members_exact else f"~{segment.members:,}"
         table.add_row(
             segment.segment_key,
-            segment.name,
+            printable(segment.name),
             segment.context_kind,
             members,
             _behind(statuses[segment.segment_key], now_ms),
@@ -59,4 +59,4 @@ def _behind(status: SegmentStatus, now_ms: int) -> str:
     oldest = min((store.oldest_ms for store in status.stores.values() if store.oldest_ms is not None), default=None)
     if oldest is None:
         return "0"
-    return f"{batches:,} batches, {max(0, now_ms - oldest) / 1000:.1f} s"
+    return f"{batches:,} {'batch' if batches == 1 else 'batches'}, {max(0, now_ms - oldest) / 1000:.1f} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Callable
 from socket import socket
@@ -76,6 +77,8 @@ class Stack:
         self._await(scheduler, lambda: self._synchronized_on() is not None)
         self._await_fresh(started_ms)
         self._starting = False
+        for key, faults in self._readiness().get("broken_manifests", {}).items():
+            self._say(f"the manifest of {key} cannot be used: {faults[0]['pointer']} {faults[0]['message']}")
         return facts
 
     def watch(self) -> None:
@@ -128,7 +131,7 @@ class Stack:
             ),
             writer_token=credentials.writer_token,
             admin_token=credentials.admin_token,
-            store_has_moved=True,  # the same server with the same data, if perhaps on another port
+            existing_store="moved",  # the same server with the same data, if perhaps on another port
         )
         return {
             "url": self.url,
@@ -171,12 +174,18 @@ class Stack:
             self._turn()
 
     def _receiver_answers(self) -> bool:
+        return bool(self._readiness().get("status") == "ready")
+
+    def _readiness(self) -> dict[str, Any]:
+        """What /readyz says; empty when it says nothing."""
         connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=1)
         try:
             connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
+            said: dict[str, Any] = json.loads(connection.getresponse().read())
+        except (OSError, ValueError, http.client.HTTPException):
+            return {}
+        else:
+            return said
         finally:
             connection.close()
 

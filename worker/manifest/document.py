@@ -65,6 +65,8 @@ class Document:
             InvalidBatch: "malformed"; no UTF-8, no JSON, no object, or nested too deep.
         """
         body = body.removeprefix(_BOM)
+        if not body.strip():
+            raise InvalidBatch("malformed", "the body is empty")
         too_deep = InvalidBatch("malformed", f"the body is nested deeper than {MAX_NESTING} levels")
         try:
             if not body.isascii():

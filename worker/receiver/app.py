@@ -50,7 +50,7 @@ class Receiver:
         self._looked_at = 0.0
         self._problem = "the state server has not been looked at yet"
         for key, broken in self.broken_manifests().items():
-            _log.error("manifest.broken", integration=key, faults=[str(fault) for fault in broken.faults])
+            _log.error("manifest.broken", integration=key, faults=[fault._asdict() for fault in broken.faults])
 
     def broken_manifests(self) -> dict[str, BrokenManifest]:
         """The integrations whose endpoint answers 503, and why."""
@@ -93,8 +93,7 @@ class Receiver:
                 "durability": self.wiring.settings.durability,
                 "broken_promises": self.appender.broken_promises,
                 "broken_manifests": {
-                    key: [{"pointer": fault.pointer, "message": fault.message} for fault in broken.faults]
-                    for key, broken in self.broken_manifests().items()
+                    key: [fault._asdict() for fault in broken.faults] for key, broken in self.broken_manifests().items()
                 },
             },
         )
@@ -146,7 +145,7 @@ def create_receiver(settings: Settings) -> Starlette:
         Misconfigured: the manifests directory cannot be read.
     """
     receiver = Receiver(settings)
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, receiver.webhook.receive, methods=["POST"]) for path in endpoints()),
             Route("/healthz", receiver.healthz, methods=["GET"]),
@@ -155,3 +154,6 @@ def create_receiver(settings: Settings) -> Starlette:
         exception_handlers={HTTPException: _http_error, Exception: _bug},
         lifespan=receiver.running,
     )
+    # A sender of webhooks does not follow a redirected POST; and behind TLS it would be sent to http://.
+    app.router.redirect_slashes = False
+    return app

@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 class Refused(Exception):
     """Raised when a request is answered with an error of its sender's making."""
 
-    def __init__(self, status: int, message: str, *, reason: str = "", pointer: str | None = None) -> None:
+    def __init__(self, status: int, message: str, *, reason: str, pointer: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
@@ -106,13 +106,14 @@ class Webhook:
         if token:
             return token
         if not directory.version:
-            raise Refused(503, "the receiver has not read its records yet; send it again")
-        raise Refused(401, "Invalid access token" if plain else "Send an access token in the Authorization header")
+            raise Refused(503, "The receiver has not read its records yet; send it again", reason="starting")
+        message = "Invalid access token" if plain else "Send an access token in the Authorization header"
+        raise Refused(401, message, reason="token")
 
     def _manifest(self, key: str) -> Manifest:
         manifest = self._catalog.get(key)
         if manifest is None:
-            raise Refused(404, "Unknown integration key")
+            raise Refused(404, f"Unknown integration key {key!r}", reason="integration")
         if not isinstance(manifest, Manifest):
             raise Refused(503, "The manifest of this integration cannot be used; /readyz says why", reason="manifest")
         return manifest
@@ -122,9 +123,10 @@ class Webhook:
         try:
             return await read_body(request, largest)
         except TooLarge:
-            raise Refused(413, f"The body is larger than {largest} bytes, decoded") from None
+            raise Refused(413, f"The body is larger than {largest} bytes, decoded", reason="too_large") from None
         except UnsupportedEncoding:
-            raise Refused(415, "Content-Encoding must be gzip, deflate, zstd or absent") from None
+            message = "Content-Encoding must be gzip, deflate, zstd or absent"
+            raise Refused(415, message, reason="encoding") from None
         except InvalidBatch as error:
             raise _bad_request(error) from error
 
@@ -141,7 +143,7 @@ class Webhook:
     async def _append(self, manifest: Manifest, payload: Payload, body: bytes) -> Batch:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
         if self._appender.overloaded or self._server.nearly_full:
-            raise Refused(429, "Too much waits to be applied; send it again later")
+            raise Refused(429, "Too much waits to be applied; send it again later", reason="overload")
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
             # A little longer than the append may take: when this answers, nothing of it can land any more.
@@ -154,7 +156,7 @@ class Webhook:
             # What is remembered may be of another server, or of an older state of this one.
             self._wiring.segment_keys.forget()
             _log.warning("state.away", error=str(error) or "no answer in time")
-            raise Refused(503, "The log cannot take the payload now; send it again") from error
+            raise Refused(503, "The log cannot take the payload now; send it again", reason="state") from error
         self._wake_ups.send(due)
         _log.debug(
             "batch.accepted",
@@ -212,7 +214,7 @@ def _render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:
 def _authorize(directory: Directory, token: Token, environment_id: str) -> Environment:
     environment = directory.environments.get(environment_id)
     if environment is None or not token.may_write:
-        raise Refused(403, "The environment is unknown, or the token has no right to write to it")
+        raise Refused(403, "The environment is unknown, or the token has no right to write to it", reason="rights")
     return environment
 
 

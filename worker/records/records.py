@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import redis
 import structlog
@@ -27,6 +27,12 @@ _PROJECTS = "segsync:projects"  # hash: project key -> JSON
 _ENVIRONMENTS = "segsync:environments"  # hash: environment id -> JSON
 _TOKENS = "segsync:tokens"  # hash: SHA-256 of the token -> JSON
 _STORES = "segsync:stores"  # hash: store id -> JSON, with the store's password
+
+# Tokens are kept as plain hashes, which only keeps long ones secret; and they must pass through a header as they are.
+_SHORTEST_TOKEN = 16
+_TOKEN = re.compile(rf"[\x21-\x7e]{{{_SHORTEST_TOKEN},}}")
+
+ExistingStore = Literal["keep", "refuse", "replace", "moved"]
 
 _log = structlog.get_logger(__name__)
 Record = TypeVar("Record", bound=BaseModel)
@@ -88,18 +94,22 @@ class Records:
         store_configuration: StoreConfiguration,
         writer_token: str | None = None,
         admin_token: str | None = None,
-        store_has_moved: bool = False,
+        existing_store: ExistingStore = "refuse",
     ) -> Bootstrap:
         """Make project ``default``, environment ``production``, a store and two tokens, as far as they are missing.
 
-        Idempotent. A given environment id or token is taken over. A store of the same kind is brought up to date; if
-        its configuration names another place, it is another store, filled anew from the log, unless
-        ``store_has_moved`` says that the content is the same at its new address.
+        Idempotent. A given environment id or token is taken over. A store of the same kind at the same place is
+        brought up to date; ``existing_store`` says what to do when there is one elsewhere: "keep" it (or any other
+        there is), "refuse", "replace" it by another store, which is filled anew from the log, or take it for the same
+        store whose content has "moved" to the place given.
 
         Raises:
-            Misconfigured: the environment exists under another id, or the id given cannot be one.
+            Misconfigured: the environment exists under another id, the id or a token given cannot be one, or there is
+                a store elsewhere and it is not to be touched.
             Unavailable: the state server is away; what is missing then is made by the next call.
         """
+        if writer_token is not None and writer_token == admin_token:
+            raise Misconfigured("writer and admin tokens must differ: each token has one role")
         environment = self._bootstrap_environment(environment_id)
         return Bootstrap(
             project_key=environment.project_key,
@@ -107,7 +117,7 @@ class Records:
             environment_id=environment.environment_id,
             writer_token=self._bootstrap_token("writer", writer_token),
             admin_token=self._bootstrap_token("admin", admin_token),
-            store=self._bootstrap_store(environment.environment_id, store_configuration, moved=store_has_moved),
+            store=self._bootstrap_store(environment.environment_id, store_configuration, existing_store),
         )
 
     def _bootstrap_environment(self, environment_id: str | None) -> Environment:
@@ -140,6 +150,8 @@ class Records:
 
     def _bootstrap_token(self, role: Role, plain: str | None) -> str | None:
         tokens = self.directory().tokens
+        if plain is not None and not _TOKEN.fullmatch(plain):
+            raise Misconfigured(f"a {role} token is {_SHORTEST_TOKEN} visible ASCII characters or more, without spaces")
         if plain is None:
             if any(token.role == role for token in tokens.values()):
                 return None
@@ -149,18 +161,21 @@ class Records:
             self._write(_TOKENS, made.token_hash, made.model_dump_json())
         return plain
 
-    def _bootstrap_store(self, environment_id: str, configuration: StoreConfiguration, *, moved: bool) -> StoreRecord:
-        existing = next(
-            (
-                store
-                for store in self.directory().stores_of(environment_id)
-                if store.configuration.kind == configuration.kind
-            ),
-            None,
-        )
+    def _bootstrap_store(
+        self, environment_id: str, configuration: StoreConfiguration, existing_store: ExistingStore
+    ) -> StoreRecord:
+        stores = self.directory().stores_of(environment_id)
+        if stores and existing_store == "keep":
+            return stores[0]
+        existing = next((store for store in stores if store.configuration.kind == configuration.kind), None)
         if existing and existing.configuration == configuration:
             return existing
-        if existing and existing.configuration.place != configuration.place and not moved:
+        if existing and existing.configuration.place != configuration.place and existing_store != "moved":
+            if existing_store != "replace":
+                raise Misconfigured(
+                    f"the environment has a store already ({existing.configuration}); --replace-store leaves it "
+                    f"for the one given ({configuration})"
+                )
             # Its cursors tell what is in the old place; they must not be taken for the new one.
             self._remove(_STORES, existing.store_id)
             existing = None

@@ -14,10 +14,12 @@ import pytest
 
 import worker.cli.app
 from worker.cli import log_files, main
-from worker.cli.init import redis_configuration
+from worker.cli.console import printable
 from worker.cli.listener import listen, url_of
 from worker.cli.signals import Signals, Stopped
 from worker.errors import Misconfigured, SegsyncError, Unavailable
+from worker.model import RedisStoreConfiguration
+from worker.settings import load_settings
 
 
 @pytest.mark.parametrize("error", [Misconfigured("no such thing"), Unavailable("no such thing", dependency="state")])
@@ -123,10 +125,10 @@ def test_the_last_lines_of_a_log_skip_blank_ones(tmp_path: Path) -> None:
     assert log_files.last_lines(tmp_path / "none", 2) == []
 
 
-def test_a_store_url_is_read_as_a_configuration() -> None:
-    made = redis_configuration("rediss://me:p%40ss@store.example:6380/2", None)
+def test_a_redis_url_is_read_as_a_configuration_and_written_back() -> None:
+    made = RedisStoreConfiguration.from_url("rediss://me:p%40ss@store.example:6380/2")
 
-    assert made.model_dump() | {"password": made.password.get_secret_value()} == {  # type: ignore[union-attr]
+    assert made.model_dump() | {"password": made.password.get_secret_value()} == {
         "kind": "redis",
         "host": "store.example",
         "port": 6380,
@@ -136,12 +138,42 @@ def test_a_store_url_is_read_as_a_configuration() -> None:
         "database": 2,
         "prefix": "launchdarkly",
     }
+    assert made.url.get_secret_value() == "rediss://me:p%40ss@store.example:6380/2"
+    assert "p@ss" not in f"{made} {made!r}"
 
 
-@pytest.mark.parametrize("url", ["http://:secret@host", "redis://:secret@host:x", "redis://:secret@host/x", "redis://"])
-def test_a_wrong_store_url_is_one_line_without_the_url(url: str) -> None:
+WRONG_URLS = ["http://:secret@host", "redis://:secret@host:x", "redis://:secret@host/x", "redis://:se/cret@host", "foo"]
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+@pytest.mark.parametrize("name", ["SEGSYNC_STATE_URL", "SEGSYNC_BROKER_URL"])
+def test_a_wrong_url_among_the_settings_is_one_line_that_names_it_and_keeps_its_secret(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    monkeypatch.setenv(name, url)
     with pytest.raises(Misconfigured) as error:
-        redis_configuration(url, None)
+        load_settings()
+
+    assert name in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGSYNC_MANIFESTS", "")
+    monkeypatch.setenv("SEGSYNC_PORT", "")
+    assert load_settings().manifests is None
+    assert load_settings().port == 8080
+
+
+def test_what_a_partner_writes_into_a_name_is_shown_and_not_obeyed() -> None:
+    assert printable("Name\nwith \x1b[31mred ünïcode") == "Name�with �[31mred ünïcode"
+
+
+@pytest.mark.parametrize("url", WRONG_URLS)
+def test_a_wrong_store_url_is_one_line_without_the_url(url: str) -> None:
+    with pytest.raises(ValueError) as error:
+        RedisStoreConfiguration.from_url(url)
 
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)

@@ -95,7 +95,7 @@ def test_commands_find_the_service_by_its_data_directory(tmp_path: Path) -> None
     with DataDirectory.lock(tmp_path / "data") as directory:
         directory.write_connection(FACTS)
 
-    service = find_service(tmp_path / "data")
+        service = find_service(tmp_path / "data")
 
     assert json.loads((tmp_path / "data" / "connection.json").read_text()) == FACTS
     assert mode(tmp_path / "data" / "connection.json") == 0o600
@@ -109,8 +109,17 @@ def test_commands_find_the_service_by_its_data_directory(tmp_path: Path) -> None
 def test_commands_look_in_dot_segsync_unless_told_otherwise(tmp_path: Path) -> None:
     with DataDirectory.lock(Path(".segsync")) as directory:
         directory.write_connection(FACTS)
+        assert find_service(None).environment_id == FACTS["environment_id"]
 
-    assert find_service(None).environment_id == FACTS["environment_id"]
+
+def test_what_a_killed_up_left_behind_is_no_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGSYNC_STATE_URL", "redis://state:6379/0")
+    with DataDirectory.lock(Path(".segsync")) as directory:
+        directory.write_connection(FACTS)
+
+    assert find_service(None).settings.state_url.get_secret_value() == "redis://state:6379/0"
+    with pytest.raises(Misconfigured, match="no running"):
+        find_service(Path(".segsync"))
 
 
 def test_commands_find_the_service_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,8 +145,10 @@ def test_without_a_service_the_error_names_both_ways_to_one() -> None:
         find_service(None)
 
 
-def test_a_damaged_connection_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "connection.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"state_url": "redis://state", "unheard_of": 1}'])
+def test_a_damaged_connection_file_is_one_line(tmp_path: Path, content: str) -> None:
+    with DataDirectory.lock(tmp_path):
+        (tmp_path / "connection.json").write_text(content)
 
-    with pytest.raises(Misconfigured, match="is damaged"):
-        find_service(tmp_path)
+        with pytest.raises(Misconfigured, match="is damaged"):
+            find_service(tmp_path)

@@ -70,7 +70,9 @@ def test_a_store_given_again_with_another_login_is_brought_up_to_date(redis_clie
 def test_a_store_at_another_place_is_another_store_with_cursors_of_its_own(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
     elsewhere = RedisStoreConfiguration(host="elsewhere")
-    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=elsewhere)
+    second = Records(redis_client).bootstrap(
+        environment_id=None, store_configuration=elsewhere, existing_store="replace"
+    )
     assert second.store.store_id != first.store.store_id
     assert Records(redis_client).directory().stores == [second.store]
 
@@ -78,8 +80,33 @@ def test_a_store_at_another_place_is_another_store_with_cursors_of_its_own(redis
 def test_a_store_that_has_moved_with_its_content_is_the_same_store(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
     moved = STORE.model_copy(update={"port": 6380})
-    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=moved, store_has_moved=True)
+    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=moved, existing_store="moved")
     assert second.store.store_id == first.store.store_id
+
+
+def test_a_store_that_is_there_is_neither_replaced_nor_touched_unless_told(redis_client: redis.Redis) -> None:
+    first = bootstrap(redis_client)
+    elsewhere, records = RedisStoreConfiguration(host="elsewhere"), Records(redis_client)
+    with pytest.raises(Misconfigured, match=r"redis redis\.internal:6379/0"):
+        records.bootstrap(environment_id=None, store_configuration=elsewhere)
+    kept = records.bootstrap(environment_id=None, store_configuration=elsewhere, existing_store="keep")
+    assert kept.store == first.store
+    assert records.directory().stores == [first.store]
+
+
+@pytest.mark.parametrize("token", ["", "short", "long enough but with spaces", "naïve-token-of-some-length"])
+def test_a_token_that_would_not_be_secret_or_not_pass_a_header_is_refused(
+    redis_client: redis.Redis, token: str
+) -> None:
+    with pytest.raises(Misconfigured, match="token"):
+        bootstrap(redis_client, writer_token=token)
+
+
+def test_one_token_cannot_have_both_roles(redis_client: redis.Redis) -> None:
+    with pytest.raises(Misconfigured, match="differ"):
+        Records(redis_client).bootstrap(
+            environment_id=None, store_configuration=STORE, writer_token="t" * 20, admin_token="t" * 20
+        )
 
 
 def test_records_that_this_version_cannot_read_are_left_out(redis_client: redis.Redis) -> None:
@@ -119,10 +146,10 @@ def test_a_cached_directory_is_read_again_only_when_it_is_old_and_has_changed(re
     cache = DirectoryCache(Records(redis_client), clock=lambda: now[0])
     bootstrap(redis_client)
     first = cache.fresh()
-    bootstrap(redis_client, writer_token="another")
+    bootstrap(redis_client, writer_token="another-writer-token")
     assert cache.fresh() is first
     now[0] += 2.0
     second = cache.fresh()
-    assert second.token("another") is not None
+    assert second.token("another-writer-token") is not None
     now[0] += 2.0
     assert cache.fresh() is second
