@@ -14,7 +14,6 @@ Reason = Literal[
     "member",  # one member cannot be read
     "too_many_cohorts",  # one payload names more cohorts than a request may touch
     "manifest",  # the integration has no usable manifest
-    "bug",  # our own fault: an exception nobody foresaw
 ]
 
 

@@ -44,7 +44,10 @@ class Settings(BaseSettings):
     )
     concurrency: int = Field(0, ge=0, le=256, description="worker processes of one `segsync worker`; 0 is one per core")
     retention_seconds: int = Field(
-        86_400, ge=0, description="how long applied batches stay in the log, for replay and rebuild"
+        86_400,
+        ge=0,
+        le=10 * 365 * 86_400,
+        description="how long applied batches stay in the log, for replay and rebuild",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 

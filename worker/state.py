@@ -53,3 +53,18 @@ def refused(error: Exception) -> Unavailable:
     """An error reply of the server, without what redis-py or the server quote of the command: that may be a payload."""
     said = str(error).rpartition("caused error: ")[2].partition(", with args beginning with")[0]
     return Unavailable(f"state server refused ({type(error).__name__}): {said[:200]}", dependency="state")
+
+
+def memory_share(client: redis.Redis) -> float:
+    """How much of the memory that it may use the server uses; 0 when it has no bound, or does not tell.
+
+    Raises:
+        Unavailable: the state server is away.
+    """
+    with state_errors():
+        try:
+            info = client.info("memory")
+        except ResponseError:  # managed servers may forbid INFO
+            return 0.0
+    most = int(info.get("maxmemory", 0))
+    return int(info.get("used_memory", 0)) / most if most else 0.0

@@ -125,7 +125,7 @@ class Wiring:
         self.stores = Stores(self.directory.fresh, opener)
 
     def stores_of(self, environment_id: str) -> list[StoreRecord]:
-        """The environment's stores that are on, the one whose replies count members first.
+        """The environment's stores that are on, oldest first.
 
         Raises:
             Unavailable: the state server is away.

@@ -14,10 +14,11 @@ END = 5
 
 @dataclass(frozen=True, slots=True)
 class LateRules:
-    """The two rules, and what goes wrong without each."""
+    """The rules, and what goes wrong without each."""
 
     server_refuses_late_appends: bool = True
     failure_is_told_no_earlier: bool = True
+    unknown_fate_outlasts_later_tries: bool = True
 
 
 class Sending(NamedTuple):
@@ -45,6 +46,8 @@ def _steps(rules: LateRules, world: Sending) -> Iterator[Sending]:
         yield world._replace(flying=False)
     if not world.told and (world.now > NOT_AFTER or not rules.failure_is_told_no_earlier):
         yield world._replace(told="no")
+    if not world.told and not rules.unknown_fate_outlasts_later_tries:
+        yield world._replace(told="no")  # a second try is refused at once, and that is taken for the whole truth
     following = ["remove"] if world.told == "yes" else ["add", "remove"] if world.told else []
     if world.sent < len(following):
         yield world._replace(log=(*world.log, following[world.sent]), sent=world.sent + 1)

@@ -115,13 +115,14 @@ def release(slot: Slot, token: int, *, clean: bool, rules: Rules = RULES) -> tup
 
 
 def rewind(slot: Slot, token: int, rules: Rules = RULES) -> tuple[Slot, bool]:
-    """rewind.lua: whether a wake-up is due."""
-    return _arm(_rewind_mark(slot, token, rules))
+    """rewind.lua: whether a wake-up is due. A lease that is still that drain's own is given back."""
+    slot = _rewind_mark(slot, token, rules)
+    return _arm(slot._replace(lease=0) if slot.lease == token else slot)
 
 
 def settle(slot: Slot, token: int, rules: Rules = RULES) -> tuple[Slot, bool]:
     """settle.lua: whether a wake-up is due; nothing while that token holds the lease."""
-    return (slot, False) if slot.lease == token else rewind(slot, token, rules)
+    return (slot, False) if slot.lease == token else _arm(_rewind_mark(slot, token, rules))
 
 
 def expire(slot: Slot, token: int, beat: int) -> tuple[Slot, bool]:

@@ -10,7 +10,7 @@ import typer
 
 from worker.cli.roles import Supervisor, note_supervisor
 
-_GRACEFUL_SECONDS = 5  # what is being read and answered when the stop comes; appends take milliseconds
+_GRACEFUL_SECONDS = 6  # longer than a request may wait for its append
 _STARTUP_FAILURE = 3  # uvicorn's own exit code for it
 
 

@@ -21,8 +21,8 @@ FIRST_DELAY = 0.2  # seconds before a dead child is started again; doubles with 
 LAST_DELAY = 5.0  # … up to this: a child that cannot start costs one start in five seconds
 STEADY_AFTER = 10.0  # a child that has lived so long is healthy: the next death counts as the first
 # Both together stay under the 10 s within which everything has stopped.
-GRACE = 6.0  # for the roles: the receiver answers what it has accepted, the worker ends its drains
-FOUNDATION_GRACE = 3.0  # for what the roles lean on
+GRACE = 7.0  # for the roles: the receiver answers what it has accepted, the worker ends its drains
+FOUNDATION_GRACE = 2.5  # for what the roles lean on
 _BOUND_LOGS_EVERY = 60.0
 
 

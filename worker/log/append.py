@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import redis
+import structlog
 from redis.exceptions import NoScriptError
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log import entry, keyspace
+from worker.log import keyspace
+from worker.log.entry import Kind, compress, pack_fields, pack_slice
 from worker.log.scripts import load, script
 from worker.model import Cohort, SegmentId
 from worker.state import refused, state_errors
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,7 +37,7 @@ class Batch:
     Attributes:
         batch_id: unique; an append that is repeated with it changes nothing.
         body: the request's bytes, decoded from any content encoding, otherwise unchanged.
-        store_ids: the environment's stores, each of which has a cursor of its own.
+        store_ids: the environment's stores that are on, each of which has a cursor of its own.
         not_after_ms: by the state server's clock; an append that arrives later is refused. It is when the sender is
             told of a failure at the latest: bytes that are still on their way then must not overtake what it sends
             and is told 2xx for afterwards.
@@ -83,21 +89,32 @@ class Appends:
         """
         outcomes: dict[int, Outcome] = {}
         singles = [(place, batch) for place, batch in enumerate(batches) if len(batch.targets) == 1]
-        replies = self._pipeline(lambda pipe: self._queue_singles(pipe, [batch for _, batch in singles]))
-        for (place, batch), reply in zip(singles, replies[len(replies) - len(singles) :], strict=True):
-            outcomes[place] = _outcome(batch, batch.targets[0], reply)
+        for (place, _), outcome in zip(singles, self._append_singles([batch for _, batch in singles]), strict=True):
+            outcomes[place] = outcome
         for place, batch in enumerate(batches):
             if len(batch.targets) != 1:
                 outcomes[place] = self._append_shared(batch)
         ordered = [outcomes[place] for place in range(len(batches))]
-        self._index(batches, ordered)
+        self._index(ordered)
         return ordered
 
-    def _queue_singles(self, pipe: Any, batches: Sequence[Batch]) -> None:
-        for key, field, value in dict.fromkeys(needed for batch in batches for needed in batch.prerequisites):
-            pipe.hsetnx(key, field, value)
-        for batch in batches:
-            _queue_append(pipe, batch, batch.targets[0], "body", entry.compress(batch.body), payload_id="")
+    def _append_singles(self, batches: Sequence[Batch]) -> list[Outcome]:
+        needed = list(dict.fromkeys(entry for batch in batches for entry in batch.prerequisites))
+
+        def queue(pipe: Any) -> None:
+            for key, field, value in needed:
+                pipe.hsetnx(key, field, value)
+            for batch in batches:
+                _queue_append(pipe, batch, batch.targets[0], "body", compress(batch.body), payload_id="")
+
+        replies = self._pipeline(queue)
+        failures = dict(zip(needed, map(_failure, replies[: len(needed)]), strict=True))
+        return [
+            # Without what it presupposes, an entry must not count as accepted, though it is in the log.
+            next((failure for entry in batch.prerequisites if (failure := failures[entry])), None)
+            or _outcome(batch, batch.targets[0], reply)
+            for batch, reply in zip(batches, replies[len(needed) :], strict=True)
+        ]
 
     def _append_shared(self, batch: Batch) -> Outcome:
         """Check all, store the payload once with its full set of logs, then append a slice to each log.
@@ -115,7 +132,7 @@ class Appends:
             SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
             for target, reply in zip(batch.targets, claims, strict=True)
         ]
-        codec, data = entry.compress(batch.body)
+        codec, data = compress(batch.body)
         payload = keyspace.payload(batch.batch_id)
 
         def queue(pipe: Any) -> None:
@@ -125,7 +142,7 @@ class Appends:
             pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))
             pipe.hset(payload, mapping={"codec": codec, "body": data})
             for target in batch.targets:
-                part = entry.compress(entry.pack_slice(target.cohort.members))
+                part = compress(pack_slice(target.cohort.members))
                 _queue_append(pipe, batch, target, "slice", part, payload_id=batch.batch_id)
 
         replies = self._pipeline(queue)
@@ -138,24 +155,25 @@ class Appends:
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []
-        with state_errors():
+        with _at_best("payload.not_completed"):  # else it is looked at, found complete and taken out by the sweeper
             self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
         return due
 
-    def _index(self, batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> None:
+    def _index(self, outcomes: Sequence[Outcome]) -> None:
         """After the append, enter the logs in the index of those ahead, with a fresh ticket (rule 11).
 
         Only those with a wake-up due: where none is due, either a drain holds the lease and re-checks at release, or
         a wake-up is outstanding and its log was entered when it became due and stays until its cursors caught up.
         """
+        ticket = secrets.token_hex(8)
         tickets: dict[bytes | bytearray | memoryview[int] | str | int | float, Any] = {
-            keyspace.log_name(wake_up.segment): batch.batch_id
-            for batch, outcome in zip(batches, outcomes, strict=True)
+            keyspace.log_name(wake_up.segment): ticket
+            for outcome in outcomes
             if not isinstance(outcome, Exception)
             for wake_up in outcome
         }
         if tickets:
-            with state_errors():
+            with _at_best("index.not_written"):  # the index is a hint, and the slow walk finds what it lacks
                 self._client.hset(keyspace.AHEAD, mapping=tickets)
 
     def _pipeline(self, queue: Callable[[Any], None]) -> list[Any]:
@@ -170,6 +188,16 @@ class Appends:
             return replies
 
 
+@contextmanager
+def _at_best(event: str) -> Iterator[None]:
+    """The entries are in their logs: what fails now must not tell their senders that they are not."""
+    try:
+        with state_errors():
+            yield
+    except Unavailable as error:
+        _log.warning(event, error=str(error))
+
+
 def _base(batch: Batch, target: Target) -> str:
     return keyspace.base(batch.environment_id, target.segment_key)
 
@@ -181,10 +209,10 @@ def _queue_claims(pipe: Any, batch: Batch, create: str) -> None:
 
 
 def _queue_append(
-    pipe: Any, batch: Batch, target: Target, kind: entry.Kind, packed: tuple[bytes, bytes], *, payload_id: str
+    pipe: Any, batch: Batch, target: Target, kind: Kind, packed: tuple[bytes, bytes], *, payload_id: str
 ) -> None:
     cohort = target.cohort
-    fields = entry.pack_fields(
+    fields = pack_fields(
         integration_key=batch.integration_key,
         parser_digest=batch.parser_digest,
         kind=kind,

@@ -14,8 +14,6 @@ Kind = Literal["body", "slice"]
 VERSION = b"1"
 # Below this a frame's header and the call cost more than the bytes saved.
 WORTH_COMPRESSING_BYTES = 512
-# A decompression bound of its own: whatever the state server holds, a worker's memory is not its to spend.
-LARGEST_DATA_BYTES = 1 << 30
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,7 +58,7 @@ def compress(data: bytes) -> tuple[bytes, bytes]:
 def decompress(codec: bytes, data: bytes) -> bytes:
     """The inverse of ``compress``."""
     if codec == b"z":
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=LARGEST_DATA_BYTES)
+        return zstandard.ZstdDecompressor().decompress(data)
     return data
 
 

@@ -1,4 +1,4 @@
-"""Every key of the segment log: its name, its type and its meaning. The only place where such a name is built.
+"""Every key of the segment log: its name, its type and its meaning. The rules that they serve: PROTOCOL.md.
 
 A segment's keys share the hash tag ``{environment_id/segment_key}``, so that each script stays in one slot of a
 Redis Cluster. ``gN`` is the generation; keys of different generations never meet. Written S below for
@@ -22,7 +22,7 @@ Beside these, in slots of their own:
 
     segsync:payload:{ID}        hash    body, codec: a payload that names several cohorts, stored once
     segsync:payload:{ID}:logs   set     log names that refer to it; when it is empty, both go
-    segsync:payloads            zset    payload id -> accept time, of payloads whose appends are not known complete
+    segsync:payloads            zset    payload id -> time until which its appends may land; those not known complete
     segsync:ahead               hash    log name -> ticket: logs that may be ahead of a cursor (a hint, see rule 11)
     segsync:manifests           hash    digest -> canonical requestParser: what every later parse of an entry uses
 """

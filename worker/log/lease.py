@@ -54,8 +54,6 @@ class Lease:
     token: str
     epoch: str
     position: str
-    batches_behind: int
-    bytes_behind: int
     _log: DrainLog = field(repr=False)
     _renewed_at: float = field(default=0.0, repr=False)
 
@@ -79,7 +77,7 @@ class Lease:
         if now - self._renewed_at < RENEWAL_SECONDS:
             return
         if not self._call("renew", self.epoch):
-            raise LeaseLost(f"lost the lease of {self.segment.ref} for store {self.store_id}")
+            raise self._lost()
         self._renewed_at = now
 
     def advance(self, upto: Entry, members_change: int | None) -> None:
@@ -95,7 +93,7 @@ class Lease:
         """
         change = "" if members_change is None else str(members_change)
         if not self._call("advance", self.epoch, upto.entry_id, upto.batches_total, upto.bytes_total, change):
-            raise LeaseLost(f"lost the lease of {self.segment.ref} for store {self.store_id}")
+            raise self._lost()
         self.position = upto.entry_id
         self._renewed_at = self._log.clock()
 
@@ -115,7 +113,7 @@ class Lease:
         """
         verdict, *due = self._call("release", "1" if clean else "0", "1" if exact else "0")
         if verdict == b"lost":
-            raise LeaseLost(f"lost the lease of {self.segment.ref} for store {self.store_id}")
+            raise self._lost()
         return bool(due[0])
 
     def rewind(self) -> bool:
@@ -136,6 +134,9 @@ class Lease:
             Unavailable: the state server is away.
         """
         self._log.call("bury", self.segment, dead.entry_id, reason)
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(f"lost the lease of {self.segment.ref} for store {self.store_id}")
 
     def _call(self, name: str, *arguments: object) -> Any:
         return self._log.call(name, self.segment, self.store_id, self.token, *arguments)
@@ -180,8 +181,6 @@ class DrainLog:
             token=token,
             position=reply[1].decode(),
             epoch=reply[2].decode(),
-            batches_behind=reply[3],
-            bytes_behind=reply[4],
             _log=self,
             _renewed_at=self.clock(),
         )

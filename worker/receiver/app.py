@@ -48,6 +48,7 @@ class Receiver:
         # A thread of its own for looking at the state server: it must not queue behind requests that wait for it.
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._looked_at = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
         self._problem = "the state server has not been looked at yet"
         for key, broken in self.broken_manifests().items():
             _log.error("manifest.broken", integration=key, faults=[fault._asdict() for fault in broken.faults])
@@ -60,11 +61,11 @@ class Receiver:
     async def running(self, _app: Starlette) -> AsyncIterator[None]:
         """Serve appends and keep the records fresh for as long as the application lives."""
         await self._refresh_once()
-        tasks = [asyncio.create_task(self.appender.run()), asyncio.create_task(self._refresh())]
+        self._tasks = [asyncio.create_task(self.appender.run()), asyncio.create_task(self._refresh())]
         try:
             yield
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
@@ -83,6 +84,10 @@ class Receiver:
         problems = [self._problem] if self._problem else []
         if not problems and time.monotonic() - self._looked_at > STALE_SECONDS:
             problems.append("the state server does not answer")
+        if self.server.nearly_full:
+            problems.append("the state server is nearly full: payloads are answered 429 until there is room")
+        if any(task.done() for task in self._tasks):
+            problems.append("a part of the receiver has ended; the log has why: restart it")
         if not problems and not self.wiring.directory.current.version:
             problems.append("no records yet: run `segsync init`")
         return json_answer(
@@ -107,7 +112,7 @@ class Receiver:
         try:
             await asyncio.get_running_loop().run_in_executor(self._looking, self._look)
         except Unavailable as error:
-            self._problem = "the state server is away"
+            self._problem = "the state server is away" if error.fate_unknown else "the state server refuses"
             _log.warning("state.away", error=str(error))
         except Exception:  # noqa: BLE001
             # Whatever it is, the next look may go well; without looks, tokens and clocks would age for ever.

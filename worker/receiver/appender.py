@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from worker.errors import Unavailable
-from worker.log.append import Appends, Batch, WakeUp
+from worker.errors import InvalidBatch, Unavailable
+from worker.log.append import Appends, Batch, Outcome, WakeUp
 from worker.log.durability import broken_promises
 from worker.receiver.state_server import StateServer
 from worker.wiring import Wiring
@@ -19,8 +19,6 @@ from worker.wiring import Wiring
 # What one round trip carries at most: enough to share a flush among all who wait, little enough to answer soon.
 GROUP_BYTES = 8 * 1024 * 1024
 GROUP_BATCHES = 256
-# More than this is not held in memory while it waits: then partners are asked to come again later.
-MOST_WAITING_BYTES = 128 * 1024 * 1024
 # For how long a request may wait for its append, and how long an append is tried again while the state server is away:
 # longer than a server takes to restart, half of what partners wait. Repeating is safe: the log knows the batch's id.
 APPEND_WITHIN_SECONDS = 5.0
@@ -41,16 +39,11 @@ class Appender:
         self._server = server
         self._appends = Appends(wiring.client)
         self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="append")
         self._checked = False
+        self._closing = False
         self.broken_promises: list[str] = []
-
-    @property
-    def overloaded(self) -> bool:
-        """Whether more waits than this process wants to hold."""
-        return self._waiting_bytes >= MOST_WAITING_BYTES
 
     async def append(self, batch: Batch) -> list[WakeUp]:
         """Append one batch; returns, once it is in every one of its logs, the wake-ups that became due.
@@ -62,9 +55,15 @@ class Appender:
         """
         future: asyncio.Future[list[WakeUp]] = asyncio.get_running_loop().create_future()
         self._waiting.append((batch, future))
-        self._waiting_bytes += len(batch.body)
         self._arrived.set()
-        return await future
+        try:
+            return await future
+        except InvalidBatch:
+            raise
+        except Exception as error:
+            if getattr(error, "fate_unknown", True):
+                await self._let_pass(batch.not_after_ms)
+            raise
 
     async def run(self) -> None:
         """Serve ``append`` until cancelled."""
@@ -75,8 +74,13 @@ class Appender:
             while group := self._next_group():
                 await self._commit(loop, group)
 
+    async def _let_pass(self, not_after_ms: int) -> None:
+        """Until then, bytes that are on their way may land: nobody may be told earlier that they did not."""
+        await asyncio.sleep(max(0, not_after_ms - self._server.now_ms() + 1) / 1000)
+
     def close(self) -> None:
-        """End the thread; what it is at is finished first."""
+        """End the thread; a try that is under way is finished first, and there is no other."""
+        self._closing = True
         self._thread.shutdown()
 
     def forget_durability(self) -> None:
@@ -100,17 +104,17 @@ class Appender:
         size = 0
         while self._waiting and len(group) < GROUP_BATCHES and size < GROUP_BYTES:
             batch, future = self._waiting.popleft()
-            self._waiting_bytes -= len(batch.body)
             if not future.done():  # else its sender has been answered: it must not be appended any more
                 group.append((batch, future))
                 size += len(batch.body)
         return group
 
     async def _commit(self, loop: asyncio.AbstractEventLoop, group: list[_Waiting]) -> None:
+        outcomes: Sequence[list[WakeUp] | Exception]
         try:
-            outcomes = await loop.run_in_executor(self._thread, self._append, [batch for batch, _ in group])
+            outcomes = await loop.run_in_executor(self._thread, self._append, group)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is each request's own to answer
-            outcomes = [error] * len(group)
+            outcomes = tuple(error for _ in group)
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if future.done():
                 continue
@@ -119,15 +123,31 @@ class Appender:
             else:
                 future.set_result(outcome)
 
-    def _append(self, batches: list[Batch]) -> Sequence[list[WakeUp] | Exception]:
-        """Append, again and again while the state server is away, until the last of them is too late anyway."""
+    def _append(self, group: list[_Waiting]) -> Sequence[Outcome]:
+        """Append, again and again while the state server is away, for as long as somebody waits for the answer.
+
+        Once a try had an unknown fate, so has every later one that fails, whatever it fails of: bytes of the first may
+        still be on their way.
+        """
+        batches, unknown = [batch for batch, _ in group], False
         while True:
             try:
                 self.check_durability()
-                return self._appends.append(batches)
+                outcomes = self._appends.append(batches)
             except Unavailable as error:
                 self._checked = False
+                unknown = unknown or error.fate_unknown
                 late = self._server.now_ms() > max(batch.not_after_ms for batch in batches)
-                if late or not error.fate_unknown:
-                    raise
+                waited_for = not self._closing and any(not future.done() for _, future in group)
+                if late or not waited_for or not error.fate_unknown:
+                    raise _of_fate(error, unknown=unknown) from error
                 time.sleep(TRY_AGAIN_SECONDS)
+            else:
+                return [
+                    _of_fate(outcome, unknown=unknown) if isinstance(outcome, Unavailable) else outcome
+                    for outcome in outcomes
+                ]
+
+
+def _of_fate(error: Unavailable, *, unknown: bool) -> Unavailable:
+    return Unavailable(str(error), dependency=error.dependency, fate_unknown=unknown)

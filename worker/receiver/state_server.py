@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 import redis
+from redis.exceptions import ResponseError
 
-from worker.state import state_errors
+from worker.state import memory_share, state_errors
 
 # Above this share of its memory, what is there already must be applied before more is taken: the server refuses every
 # write when it is full, also those by which workers would empty it.
@@ -34,12 +35,19 @@ class StateServer:
             seconds, micros = self._client.time()
             # The reply is at least half a round trip old; taking it as new errs to the side of refusing late appends.
             self._ahead_ms = seconds * 1000 + micros / 1000 - self._clock() * 1000
-            info = self._client.info()
-        most = int(info.get("maxmemory", 0))
-        self.nearly_full = bool(most) and int(info.get("used_memory", 0)) > most * FULL
-        changed = self._run_id not in {None, info.get("run_id")}
-        self._run_id = info.get("run_id")
+        self.nearly_full = memory_share(self._client) > FULL
+        run_id = self._read_run_id()
+        changed = self._run_id not in {None, run_id}
+        self._run_id = run_id
         return changed
+
+    def _read_run_id(self) -> str:
+        """Which process the server is; empty when it does not tell: then nothing shows that it was restarted."""
+        with state_errors():
+            try:
+                return str(self._client.info("server").get("run_id", ""))
+            except ResponseError:
+                return ""
 
     def now_ms(self) -> int:
         """The server's clock, epoch milliseconds, by our own monotonic clock since the last look.

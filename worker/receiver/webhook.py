@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
@@ -33,6 +34,9 @@ from worker.wiring import Wiring
 LONG_COHORT_ID = 128
 # A body from this size on is decoded outside the event loop: 10 MiB take up to two seconds when they are refused.
 LARGE_BODY_BYTES = 256 * 1024
+# Bodies that are being read for their members or wait for the log, in one process; decoded, they take some three times
+# that. Beyond it, partners are asked to come again later.
+MOST_HELD_BYTES = 128 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -61,6 +65,7 @@ class Webhook:
         self._server = server
         self._appender = appender
         self._wake_ups = wake_ups
+        self._held_bytes = 0
         # Threads of their own: what hangs in one must not hold up the other.
         self._asking = ThreadPoolExecutor(4, thread_name_prefix="ask")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -86,9 +91,10 @@ class Webhook:
         body = b""
         try:
             body = await self._read(request)
-            payload = await self._parse(manifest, body, directory, token)
-            environment = _authorize(directory, token, payload.environment_id)
-            batch = await self._append(manifest, payload, body)
+            with self._held(body):
+                payload = await self._parse(manifest, body, directory, token)
+                environment = _authorize(directory, token, payload.environment_id)
+                batch = await self._append(manifest, payload, body)
         except Refused as refused:
             facts = _facts(body, request, status_code=refused.status, error_message=refused.message)
             return _refusal(key, refused, _render(manifest, facts))
@@ -130,6 +136,19 @@ class Webhook:
         except InvalidBatch as error:
             raise _bad_request(error) from error
 
+    @contextmanager
+    def _held(self, body: bytes) -> Iterator[None]:
+        """Count the body among those held in memory, or refuse when there are too many, or no room for it later."""
+        if self._server.nearly_full:
+            raise Refused(429, "The state server is nearly full; send it again later", reason="full")
+        if self._held_bytes + len(body) > MOST_HELD_BYTES:
+            raise Refused(429, "Too many payloads at once; send it again later", reason="overload")
+        self._held_bytes += len(body)
+        try:
+            yield
+        finally:
+            self._held_bytes -= len(body)
+
     async def _parse(self, manifest: Manifest, body: bytes, directory: Directory, token: Token) -> Payload:
         try:
             if len(body) < LARGE_BODY_BYTES:
@@ -142,8 +161,6 @@ class Webhook:
 
     async def _append(self, manifest: Manifest, payload: Payload, body: bytes) -> Batch:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
-        if self._appender.overloaded or self._server.nearly_full:
-            raise Refused(429, "Too much waits to be applied; send it again later", reason="overload")
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
             # A little longer than the append may take: when this answers, nothing of it can land any more.
@@ -178,6 +195,8 @@ class Webhook:
                 _log.warning("cohort.long_id", integration=manifest.key, length=longest)
             allot = wiring.segment_keys.allot
             segment_keys = await self._in_thread(self._asking, allot, environment_id, manifest.key, cohort_ids)
+        if len(payload.cohorts) == 1:
+            payload.cohorts[0].members.clear()  # the body says it, and memory is short when the log is slow
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
             batch_id=uuid.uuid4().hex,

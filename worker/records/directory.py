@@ -60,7 +60,7 @@ class Directory:
         return self.tokens.get(token_hash(plain))
 
     def stores_of(self, environment_id: str) -> list[StoreRecord]:
-        """The environment's stores, oldest first: the first one's replies count members."""
+        """The environment's stores, on or off, oldest first: the first one's replies count members."""
         return [store for store in self.stores if store.environment_id == environment_id]
 
     def store(self, store_id: str) -> StoreRecord | None:

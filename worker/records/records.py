@@ -100,8 +100,8 @@ class Records:
 
         Idempotent. A given environment id or token is taken over. A store of the same kind at the same place is
         brought up to date; ``existing_store`` says what to do when there is one elsewhere: "keep" it (or any other
-        there is), "refuse", "replace" it by another store, which is filled anew from the log, or take it for the same
-        store whose content has "moved" to the place given.
+        there is), "refuse", "replace" it by another store, which is filled anew from what the log still holds, or take
+        it for the same store whose content has "moved" to the place given.
 
         Raises:
             Misconfigured: the environment exists under another id, the id or a token given cannot be one, or there is
@@ -164,6 +164,7 @@ class Records:
     def _bootstrap_store(
         self, environment_id: str, configuration: StoreConfiguration, existing_store: ExistingStore
     ) -> StoreRecord:
+        gone: str | None = None
         stores = self.directory().stores_of(environment_id)
         if stores and existing_store == "keep":
             return stores[0]
@@ -177,27 +178,23 @@ class Records:
                     f"for the one given ({configuration})"
                 )
             # Its cursors tell what is in the old place; they must not be taken for the new one.
-            self._remove(_STORES, existing.store_id)
-            existing = None
+            gone, existing = existing.store_id, None
         made = StoreRecord(
             # Ordered by age, as the first one's replies count members.
-            store_id=existing.store_id if existing else f"{int(time.time()):08x}{secrets.token_hex(8)}",
+            store_id=existing.store_id if existing else f"{int(time.time() * 1000):012x}{secrets.token_hex(6)}",
             environment_id=environment_id,
             name=configuration.kind,
             version=existing.version + 1 if existing else 1,
             configuration=configuration,
         )
-        self._write(_STORES, made.store_id, _store_json(made))
+        self._write(_STORES, made.store_id, _store_json(made), gone=gone)
         return made
 
-    def _remove(self, key: str, field: str) -> None:
+    def _write(self, key: str, field: str, text: str, gone: str | None = None) -> None:
+        """Write a record, in place of the one that is ``gone``."""
         with state_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.hdel(key, field)
-            pipe.set(_VERSION, secrets.token_hex(8))
-            pipe.execute()
-
-    def _write(self, key: str, field: str, text: str) -> None:
-        with state_errors(), self._client.pipeline(transaction=True) as pipe:
+            if gone is not None:
+                pipe.hdel(key, gone)
             pipe.hset(key, field, text)
             pipe.set(_VERSION, secrets.token_hex(8))
             pipe.execute()

@@ -65,7 +65,9 @@ def drain(
         return Drained("gone")
     if wiring.stores.resting(store_id):
         return Drained("away")
-    counts_members = wiring.directory.fresh().stores_of(segment.environment_id)[0].store_id == store_id
+    stores = wiring.directory.fresh().stores_of(segment.environment_id)
+    counts_members = bool(stores) and stores[0].store_id == store_id
+    found: Lease | Busy | Idle | Behind | None = None
     try:
         with store.session() as session:
             found = _take(wiring, segment, store_id, store, session)
@@ -79,8 +81,10 @@ def drain(
     except Unavailable as error:
         if error.dependency == "state":
             raise
-        # No wake-up: the sweeper sends one, after a while, until the store is back.
-        wiring.stores.rest(store_id)
+        # No wake-up: the sweeper sends one, after a while, until the store is back. A refused write was quick and may
+        # be one segment's own trouble; what hangs or cannot be reached costs seconds each time, and rests.
+        if found is None or error.fate_unknown:
+            wiring.stores.rest(store_id)
         _log.warning("store.away", store_id=store_id, segment=segment.ref, error=str(error))
         return Drained("away")
 

@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Writes ``synchronizedOn`` of every store that is on. A store that is away or hangs delays itself alone."""
+    """Writes ``synchronizedOn`` of every store that is on. Up to sixteen stores that hang delay themselves alone."""
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
@@ -56,13 +56,17 @@ class Heartbeat:
         fresh = dict.fromkeys(store_ids, wiring.upkeep.server_ms())
         waiting: list[SegmentId] = []
         keys = wiring.segment_keys.registered(environment_id)
-        for status in wiring.upkeep.statuses(environment_id, keys, store_ids):
-            for store_id, store in status.stores.items():
-                if store.oldest_ms is not None:
-                    fresh[store_id] = min(fresh[store_id], store.oldest_ms)
-            if not all(store.settled for store in status.stores.values()):
-                waiting.append(status.segment)
-        self._enter_missing(waiting)
+        try:
+            for status in wiring.upkeep.statuses(environment_id, keys, store_ids):
+                for store_id, store in status.stores.items():
+                    if store.oldest_ms is not None:
+                        fresh[store_id] = min(fresh[store_id], store.oldest_ms)
+                if not all(store.settled for store in status.stores.values()):
+                    waiting.append(status.segment)
+        finally:
+            self._enter_missing(
+                waiting
+            )  # also when a segment could not be looked at: the others are found all the same
         return fresh
 
     def _enter_missing(self, waiting: list[SegmentId]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from worker.errors import Unavailable
 from worker.log.append import WakeUp
 from worker.log.upkeep import SegmentStatus, StoreStatus
 from worker.model import SegmentId
@@ -50,8 +51,10 @@ class Sweeper:
         Returns:
             The wake-ups to send. They ignore the flag "one outstanding": that one may be lost (rule 10).
 
+        What could not be looked at is logged, and looked at by the next sweep.
+
         Raises:
-            Unavailable: the state server is away; what was not looked at is looked at by the next sweep.
+            Unavailable: the state server is away: nothing was looked at.
         """
         due: list[WakeUp] = []
         looked_at: set[tuple[str, ...]] = set()
@@ -60,11 +63,15 @@ class Sweeper:
             by_environment[segment.environment_id][segment.segment_key] = (segment, ticket)
         for environment_id, indexed in by_environment.items():
             stores = [store.store_id for store in self._wiring.stores_of(environment_id)]
-            for status in self._wiring.upkeep.statuses(environment_id, indexed, stores):
-                for store_id, store in status.stores.items():
-                    due += self._look(status.segment, store_id, store, looked_at)
-                segment, ticket = indexed[status.segment.segment_key]
-                self._tidy_index(status, segment, ticket)
+            try:
+                for status in self._wiring.upkeep.statuses(environment_id, indexed, stores):
+                    for store_id, store in status.stores.items():
+                        due += self._look(status.segment, store_id, store, looked_at)
+                    segment, ticket = indexed[status.segment.segment_key]
+                    self._tidy_index(status, segment, ticket)
+            except Unavailable as error:
+                # Wake-ups that were claimed by then must be sent, and other environments looked at, all the same.
+                _log.error("sweep.incomplete", environment_id=environment_id, error=str(error))
         self._seen = {key: seen for key, seen in self._seen.items() if key in looked_at}
         self._wiring.upkeep.drop_cut_payloads()
         return due

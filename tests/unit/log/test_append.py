@@ -160,8 +160,21 @@ def test_repeating_a_batch_of_several_segments_appends_only_what_is_missing(redi
 
 
 def test_a_log_with_a_wake_up_due_is_in_the_index_of_those_ahead(redis_client: redis.Redis) -> None:
-    append(redis_client, batch(batch_id="b7"))
-    assert redis_client.hgetall(keyspace.AHEAD) == {keyspace.log_name(SEGMENT).encode(): b"b7"}
+    append(redis_client, batch())
+    assert list(redis_client.hgetall(keyspace.AHEAD)) == [keyspace.log_name(SEGMENT).encode()]
+
+
+def test_an_entry_without_what_it_presupposes_does_not_count_as_accepted(redis_client: redis.Redis) -> None:
+    redis_client.set("registry", "no hash")
+    needy = replace(batch(), prerequisites=[("registry", "a", "new")])
+    outcomes = Appends(redis_client).append([needy, batch()])
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [True, False]
+
+
+def test_an_index_that_cannot_be_written_does_not_make_an_accepted_batch_fail(redis_client: redis.Redis) -> None:
+    redis_client.set(keyspace.AHEAD, "no hash")
+    append(redis_client, batch(b"1"))
+    assert bodies(take(redis_client)) == [b"1"]
 
 
 def test_scripts_are_loaded_again_after_the_server_forgot_them(redis_client: redis.Redis) -> None:

@@ -39,13 +39,6 @@ def test_a_log_that_is_fully_applied_is_idle(redis_client: redis.Redis) -> None:
     assert DrainLog(redis_client).take(SEGMENT, STORE, connection="c2") == Idle()
 
 
-def test_take_tells_how_far_the_store_is_behind(redis_client: redis.Redis) -> None:
-    append(redis_client, batch(), batch(), batch())
-    lease = take(redis_client)
-    assert lease.batches_behind == 3
-    assert lease.bytes_behind == status(redis_client).bytes_behind > 0
-
-
 def test_take_consumes_the_wake_up_even_when_the_lease_is_busy(redis_client: redis.Redis) -> None:
     append(redis_client, batch())
     lease = take(redis_client)
@@ -195,6 +188,17 @@ def test_a_drain_that_lost_its_lease_rewinds_what_its_successor_advanced(redis_c
     successor.release(clean=True)
     assert zombie.rewind() is True
     assert bodies(take(redis_client)) == [b"1"]
+
+
+def test_a_drain_that_lost_only_its_epoch_gives_its_lease_back_when_it_rewinds(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    orphan = take(redis_client)
+    Upkeep(redis_client).expire(SEGMENT, STORE, orphan.token, "1")
+    lease = DrainLog(redis_client).take(SEGMENT, STORE, connection="c2", waived=[orphan.token])
+    assert isinstance(lease, Lease)
+    Upkeep(redis_client).settle(SEGMENT, STORE, orphan.token)
+    assert lease.rewind() is True
+    assert status(redis_client).lease == ""
 
 
 def test_rewinding_twice_is_harmless(redis_client: redis.Redis) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -12,7 +14,9 @@ from sync_builders import FaultyStore, Installation
 from worker.errors import Unavailable
 from worker.log.append import WakeUp
 from worker.log.lease import Lease
+from worker.log.upkeep import SegmentStatus
 from worker.model import DynamoDBStoreConfiguration
+from worker.records.records import DirectoryCache
 from worker.sync import trim
 from worker.sync.drain import drain
 from worker.sync.freshness import Heartbeat
@@ -216,6 +220,64 @@ def test_a_segment_that_cannot_be_looked_at_keeps_its_environment_from_claiming_
     with pytest.raises(Unavailable):
         Heartbeat(installation.wiring).beat()
     assert installation.store.synchronized_on() is None
+
+
+def test_the_heartbeat_claims_no_more_than_the_time_before_it_looked(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upkeep = installation.wiring.upkeep
+    statuses, accepted_ms = upkeep.statuses, []
+
+    def accept_after_the_look(*arguments: Any) -> Iterator[SegmentStatus]:
+        yield from statuses(*arguments)
+        installation.accept(add=("ann",))
+        accepted_ms.append(upkeep.server_ms())
+        wait_until(lambda: upkeep.server_ms() > accepted_ms[0] + 5, message="the clock to move")
+
+    monkeypatch.setattr(upkeep, "statuses", accept_after_the_look)
+    Heartbeat(installation.wiring).beat()
+    beat = installation.store.synchronized_on()
+    assert beat is not None
+    assert beat <= accepted_ms[0]
+
+
+def test_an_unusable_segment_keeps_no_other_from_being_swept_found_or_trimmed(redis_client: redis.Redis) -> None:
+    installation = Installation(redis_client, retention_seconds=0)
+    installation.accept(add=("ann",))
+    installation.accept("gamma", add=("bob",))
+    base = f"segsync:{{{installation.environment_id}/rudderstack-gamma}}"
+    redis_client.delete(f"{base}:segment")
+    redis_client.set(f"{base}:segment", "no hash")
+    redis_client.delete("segsync:ahead")
+    with pytest.raises(Unavailable):
+        Heartbeat(installation.wiring).beat()
+    assert installation.segment() in installation.wiring.upkeep.ahead()
+    swept = Swept(installation)
+    swept.after(0)
+    assert swept.after(WAKE_AGAIN_SECONDS) == expected(installation)
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    before = installation.wiring.upkeep.server_ms()
+    wait_until(lambda: installation.wiring.upkeep.server_ms() > before, message="the clock to move")
+    assert trim.trim(installation.wiring) == 1
+
+
+def test_without_a_store_nothing_is_trimmed(redis_client: redis.Redis) -> None:
+    installation = Installation(redis_client, retention_seconds=0)
+    installation.accept(add=("ann",))
+    redis_client.delete("segsync:stores")
+    installation.wiring.directory = DirectoryCache(installation.wiring.records)
+    assert trim.trim(installation.wiring) == 0
+
+
+def test_applied_batches_go_early_when_the_state_server_is_nearly_full(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.accept(add=("ann",))
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    before = installation.wiring.upkeep.server_ms()
+    wait_until(lambda: installation.wiring.upkeep.server_ms() > before, message="the clock to move")
+    monkeypatch.setattr(trim, "memory_share", lambda _: 0.85)
+    assert trim.trim(installation.wiring) == 1
 
 
 def test_trimming_drops_applied_batches_when_their_retention_is_over(redis_client: redis.Redis) -> None:

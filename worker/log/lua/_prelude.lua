@@ -47,3 +47,20 @@ local function rewind_mark(generation, store, token)
   redis.call('HSET', segment_key, 'members_exact', '0')
   return 1
 end
+
+-- What keeps a payload of this kind, for this cohort, from the segment; nil if nothing does. Creates the segment when
+-- it is absent and that is wanted.
+local function refusal(kind, integration, cohort, create)
+  local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id')
+  if known[1] then
+    if known[2] ~= integration or known[3] ~= cohort then return {'taken'} end
+    if known[1] ~= kind then return {'kind', known[1]} end
+  elseif create then
+    local time = redis.call('TIME')
+    redis.call('HINCRBY', segment_key, 'generation', 1)
+    redis.call('HSET', segment_key, 'context_kind', kind, 'integration_key', integration, 'cohort_id', cohort,
+      'created_ms', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)),
+      'members', '0', 'members_exact', '1')
+  end
+  return nil
+end

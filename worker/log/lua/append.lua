@@ -13,15 +13,8 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local now, minute_ago = string.format('%.0f', now_ms), string.format('%.0f', now_ms - 60000)
 if now_ms > not_after then return {'expired'} end
 
-local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id')
-local existing = known[1]
-if existing and (known[2] ~= integration or known[3] ~= cohort) then return {'taken'} end
-if existing and existing ~= kind then return {'kind', existing} end
-if not existing then
-  redis.call('HINCRBY', segment_key, 'generation', 1)
-  redis.call('HSET', segment_key, 'context_kind', kind, 'integration_key', integration, 'cohort_id', cohort,
-    'created_ms', now, 'members', '0', 'members_exact', '1')
-end
+local refused = refusal(kind, integration, cohort, true)
+if refused then return refused end
 local generation = redis.call('HGET', segment_key, 'generation')
 
 local recent = base .. ':g' .. generation .. ':recent'

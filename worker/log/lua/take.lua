@@ -4,7 +4,7 @@
 --   fenced: drains nobody runs any more and whose bytes surely cannot land; they are settled here and now
 --   waived: drains whose bytes may still land; their marks stay for the sweeper
 -- Returns {'busy'} | {'idle'} | {'behind'} (entries after the cursor are trimmed) | {'orphans', token, connection, ...} (fence them, then take again)
---       | {'taken', position, epoch, batches behind, bytes behind}
+--       | {'taken', position, epoch}
 local generation, store, token, connection = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
 redis.call('HSET', cursor, 'woken', '0')
@@ -29,5 +29,4 @@ local batches = redis.call('HGET', cursor, 'batches') or '0'
 local bytes = redis.call('HGET', cursor, 'bytes') or '0'
 redis.call('HSET', cursor, 'lease', token, 'beat', '1')
 redis.call('HSET', open, token, began .. ' ' .. batches .. ' ' .. bytes .. ' ' .. connection)
-local head = redis.call('HMGET', head_key(generation), 'batches', 'bytes')
-return {'taken', began, epoch(cursor), head[1] - batches, head[2] - bytes}
+return {'taken', began, epoch(cursor)}
