@@ -29,8 +29,8 @@ def test_a_second_taker_finds_the_lease_busy(redis_client: redis.Redis) -> None:
 
 def test_two_stores_drain_the_same_log_side_by_side(redis_client: redis.Redis) -> None:
     append(redis_client, batch(stores=("a", "b")))
-    take(redis_client, store="a")
-    take(redis_client, store="b")
+    first, second = take(redis_client, store="a"), take(redis_client, store="b")
+    assert [len(read(lease)) for lease in (first, second)] == [1, 1]
 
 
 def test_a_log_that_is_fully_applied_is_idle(redis_client: redis.Redis) -> None:
