@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 
 from worker.log import keyspace
 from worker.model import RedisStoreConfiguration
+from worker.receiver import webhook
 from worker.receiver.app import create_receiver
 from worker.records.records import Bootstrap, Records
 from worker.settings import Settings
@@ -232,6 +234,27 @@ def test_requests_at_the_same_time_are_all_answered_and_all_in_the_log(
         answers = list(pool.map(lambda _: client.post(PATH, json=payload(made)).status_code, range(100)))
     assert answers == [204] * 100
     assert log_length(real_redis, made) == 100
+
+
+def test_too_many_payloads_at_once_are_429_with_both_headers_that_say_when_to_come_again(
+    client: TestClient, made: Bootstrap, real_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "MOST_HELD_BYTES", 10)
+    answer = client.post(PATH, json=payload(made))
+    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert int(answer.headers["X-Ratelimit-Reset"]) > time.time() * 1000
+    assert log_length(real_redis, made) == 0
+    monkeypatch.undo()
+    assert client.post(PATH, json=payload(made)).status_code == 204
+
+
+def test_a_payload_that_was_answered_is_no_longer_counted_as_held(
+    client: TestClient, made: Bootstrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "MOST_HELD_BYTES", 300)
+    bad = payload(made, contextKind="multi")
+    assert [client.post(PATH, json=body).status_code for body in (payload(made), bad) * 3] == [204, 400] * 3
 
 
 def test_a_receiver_is_healthy_and_ready_and_says_what_it_promises(client: TestClient) -> None:

@@ -199,6 +199,7 @@ class Upkeep:
                     base = keyspace.base(segment.environment_id, segment.segment_key)
                     if self._client.zscore(f"{base}:g{segment.generation}:refs", text) is None:
                         self._release_payload(text, name.decode())
+                self._release_payload(text, "")  # of a request that was cut before it had written any log's name
                 self._client.zrem(keyspace.PAYLOADS, payload_id)
         return len(cut)
 

@@ -12,6 +12,7 @@ from servers import wait_until
 from sync_builders import FaultyStore, Installation
 
 from worker.errors import Unavailable
+from worker.log import keyspace
 from worker.log.append import WakeUp
 from worker.log.lease import Lease
 from worker.log.upkeep import SegmentStatus
@@ -138,6 +139,13 @@ def test_two_sweepers_at_once_are_harmless(installation: Installation) -> None:
     assert one.after(LEASE_SECONDS) == expected(installation)
     assert two.after(LEASE_SECONDS) == []
     assert drain(installation.wiring, installation.segment(), installation.store_id).outcome == "applied"
+
+
+def test_a_sweep_drops_what_was_stored_for_requests_that_were_cut(installation: Installation) -> None:
+    installation.client.zadd(keyspace.PAYLOADS, {"cut": 1})
+    installation.client.hset(keyspace.payload("cut"), "body", b"{}")
+    Swept(installation).after(0)
+    assert installation.client.keys("*payload*") == []
 
 
 def test_logs_that_are_settled_leave_the_index(installation: Installation) -> None:
