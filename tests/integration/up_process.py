@@ -25,7 +25,8 @@ class UpProcess:
         self.data_dir = data_dir
         self._mark = uuid.uuid4().hex
         self._output = Path(tempfile.gettempdir(), f"segsync-{self._mark}.out")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEGSYNC_")}
+        # Nor PYTHONUNBUFFERED: what is not flushed must not look as if it were.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SEGSYNC_", "PYTHON"))}
         self._stale = self._written()  # by one that was killed: not an answer of this one
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,7 @@ def command(
         try:
             facts = stack.start()
             directory.write_connection(facts)
-            _welcome(facts, data_dir, print)
+            _welcome(facts, data_dir, partial(print, flush=True))
             stack.watch()
         except Stopped:
             _say("stopping")
