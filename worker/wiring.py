@@ -23,7 +23,6 @@ from worker.stores import SegmentStore, open_store
 
 Opener = Callable[[StoreRecord], SegmentStore]
 
-
 # How long a store that was away is left alone by a process: one that hangs costs seconds at every touch, and the
 # segments of other stores wait behind it.
 REST_SECONDS = 10.0

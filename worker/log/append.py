@@ -6,16 +6,16 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis
 import structlog
-from redis.exceptions import NoScriptError
 
 from worker.errors import InvalidBatch, Unavailable
 from worker.log import keyspace
 from worker.log.entry import Kind, compress, pack_fields, pack_slice
-from worker.log.scripts import load, script
+from worker.log.scripts import run_pipeline, script
 from worker.model import Cohort, SegmentId
 from worker.state import refused, state_errors
 
@@ -124,7 +124,7 @@ class Appends:
         """
         claims: list[Any] = []
         for create in ("0", "1"):  # twice: a refusal must not leave segments behind that it created itself
-            claims = self._pipeline(lambda pipe, create=create: _queue_claims(pipe, batch, create))  # type: ignore[misc]
+            claims = self._pipeline(partial(_queue_claims, batch, create))
             for target, reply in zip(batch.targets, claims, strict=True):
                 if (refusal := _refusal(batch, target, reply)) is not None:
                     return refusal
@@ -177,15 +177,7 @@ class Appends:
                 self._client.hset(keyspace.AHEAD, mapping=tickets)
 
     def _pipeline(self, queue: Callable[[Any], None]) -> list[Any]:
-        """Run what ``queue`` queues; error replies are returned in their places, not raised."""
-        with state_errors(), self._client.pipeline(transaction=False) as pipe:
-            queue(pipe)
-            replies: list[Any] = pipe.execute(raise_on_error=False)
-            if any(isinstance(reply, NoScriptError) for reply in replies):
-                load(self._client, "append", "claim")
-                queue(pipe)
-                replies = pipe.execute(raise_on_error=False)
-            return replies
+        return run_pipeline(self._client, queue, "append", "claim")
 
 
 @contextmanager
@@ -202,7 +194,7 @@ def _base(batch: Batch, target: Target) -> str:
     return keyspace.base(batch.environment_id, target.segment_key)
 
 
-def _queue_claims(pipe: Any, batch: Batch, create: str) -> None:
+def _queue_claims(batch: Batch, create: str, pipe: Any) -> None:
     for target in batch.targets:
         claim = (batch.context_kind, create, batch.integration_key, target.cohort.cohort_id)
         pipe.evalsha(script("claim").sha, 1, _base(batch, target), *claim)

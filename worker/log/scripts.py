@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,21 @@ def script(name: str) -> Script:
     return Script(name)
 
 
-def load(client: redis.Redis, *names: str) -> None:
-    """Make the server know these scripts, before a pipeline calls them by digest."""
-    for name in names:
-        client.script_load(script(name).text)
+def run_pipeline(client: redis.Redis, queue: Callable[[Any], None], *names: str) -> list[Any]:
+    """Run the commands that ``queue`` queues in one round trip, the scripts ``names`` among them by digest.
+
+    A server that does not know the scripts is told them, and everything is run once more: what ``queue`` queues must
+    bear that. Other error replies are returned in their places, not raised.
+
+    Raises:
+        Unavailable: the state server is away; what was queued may have been done.
+    """
+    with state_errors(), client.pipeline(transaction=False) as pipe:
+        queue(pipe)
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            for name in names:
+                client.script_load(script(name).text)
+            queue(pipe)
+            replies = pipe.execute(raise_on_error=False)
+        return replies

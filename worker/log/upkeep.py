@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import redis
 import structlog
-from redis.exceptions import NoScriptError
 
 from worker.log import keyspace
-from worker.log.scripts import load, script
+from worker.log.scripts import run_pipeline, script
 from worker.model import SegmentId
 from worker.state import refused, state_errors
 
@@ -100,14 +100,13 @@ class Upkeep:
         keys = list(segment_keys)
         for start in range(0, len(keys), _PIPELINE):
             portion = keys[start : start + _PIPELINE]
-            bases = [keyspace.base(environment_id, key) for key in portion]
-            for key, reply in zip(portion, self._pipeline("status", bases, store_ids), strict=True):
+            replies = run_pipeline(self._client, partial(_queue_status, environment_id, portion, store_ids), "status")
+            for key, reply in zip(portion, replies, strict=True):
                 if isinstance(reply, Exception):
                     _log.error("segment.unusable", environment_id=environment_id, segment_key=key, error=str(reply))
                     refusals.append(reply)
                 elif int(reply[0]):
                     yield _status(SegmentId(environment_id, key, int(reply[0])), reply[1:], store_ids)
-
         if refusals:
             raise refused(refusals[0])
 
@@ -216,21 +215,10 @@ class Upkeep:
         base = keyspace.base(segment.environment_id, segment.segment_key)
         return script(name)(self._client, base, segment.generation, *arguments)
 
-    def _pipeline(self, name: str, bases: Sequence[str], arguments: Sequence[str]) -> list[Any]:
-        """One script on many segments; error replies are returned in their places, not raised."""
 
-        def attempt() -> list[Any]:
-            with self._client.pipeline(transaction=False) as pipe:
-                for base in bases:
-                    pipe.evalsha(script(name).sha, 1, base, *arguments)
-                return pipe.execute(raise_on_error=False)
-
-        with state_errors():
-            replies = attempt()
-            if any(isinstance(reply, NoScriptError) for reply in replies):
-                load(self._client, name)
-                replies = attempt()
-            return replies
+def _queue_status(environment_id: str, segment_keys: Sequence[str], store_ids: Sequence[str], pipe: Any) -> None:
+    for key in segment_keys:
+        pipe.evalsha(script("status").sha, 1, keyspace.base(environment_id, key), *store_ids)
 
 
 def _status(segment: SegmentId, reply: Sequence[Any], store_ids: Sequence[str]) -> SegmentStatus:

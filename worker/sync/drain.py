@@ -58,7 +58,8 @@ def drain(
     store converges: a cursor moves only over what was answered, and what may still land is folded over again.
 
     Raises:
-        Unavailable: the state server is away; the lease expires and the sweeper goes on.
+        Unavailable: the state server is away, or cannot give the parser of a batch; the cursor stays before it, and
+            the sweeper tries again.
     """
     store = wiring.stores.get(store_id)
     if store is None:

@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parser_documents import SPLIT
 
 from worker.errors import Misconfigured
 from worker.manifest.catalog import bundled_directory, load_catalog
 from worker.manifest.manifest import BrokenManifest, Manifest, read_manifest
 
-PARSER = {
-    "environmentIdPath": "/environmentId",
-    "cohortIdPath": "/cohortId",
-    "cohortNamePath": "/cohortName",
-    "addMemberArrayPath": "/add",
-    "removeMemberArrayPath": "/remove",
-    "memberArrayParser": {"memberIdPath": "/id"},
-}
-
 
 def manifest_json(**capability: Any) -> bytes:
     return json.dumps(
-        {"name": "Acme", "capabilities": {"syncedSegment": {"requestParser": PARSER} | capability}}
+        {"name": "Acme", "capabilities": {"syncedSegment": {"requestParser": SPLIT} | capability}}
     ).encode()
 
 
@@ -35,9 +27,7 @@ def faults(content: bytes) -> list[tuple[str, str]]:
 
 
 def test_only_the_request_parser_is_required() -> None:
-    manifest = read_manifest(
-        "acme", json.dumps({"capabilities": {"syncedSegment": {"requestParser": PARSER}}}).encode()
-    )
+    manifest = read_manifest("acme", json.dumps({"capabilities": {"syncedSegment": {"requestParser": SPLIT}}}).encode())
 
     assert isinstance(manifest, Manifest)
     assert (manifest.key, manifest.name, manifest.json_response_body) == ("acme", "acme", None)
@@ -74,7 +64,7 @@ def test_a_manifest_without_a_request_parser_says_where_it_belongs(content: byte
 
 
 def test_every_fault_is_told_with_its_pointer_in_the_manifest() -> None:
-    parser = PARSER | {"cohortIdPath": "nowhere", "contextKind": "user"}
+    parser = SPLIT | {"cohortIdPath": "nowhere", "contextKind": "user"}
 
     found = faults(manifest_json(requestParser=parser, jsonResponseBody="{{#if x}}"))
 

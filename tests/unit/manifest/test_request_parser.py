@@ -7,35 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from parser_documents import BOOLEAN, INCLUSION, SPLIT
 from pydantic import ValidationError
 
 from worker.manifest.catalog import load_catalog
 from worker.manifest.manifest import Manifest
 from worker.manifest.request_parser import RequestParser, faults_of
-
-BOOLEAN: dict[str, Any] = {
-    "environmentIdPath": "/environmentId",
-    "cohortIdPath": "/batch/0/cohortId",
-    "cohortNamePath": "/batch/0/cohortName",
-    "memberArrayPath": "/batch",
-    "memberArrayParser": {"memberIdPath": "/userId", "booleanMembershipPath": "/value"},
-}
-SPLIT: dict[str, Any] = {
-    "environmentIdPath": "/environmentId",
-    "cohortIdPath": "/cohortId",
-    "cohortNamePath": "/cohortName",
-    "addMemberArrayPath": "/add",
-    "removeMemberArrayPath": "/remove",
-    "memberArrayParser": {"memberIdPath": "/id"},
-}
-INCLUSION: dict[str, Any] = {
-    "environmentIdPath": "/environmentId",
-    "cohortIdPath": "/cohortId",
-    "cohortNamePath": "/cohortName",
-    "memberArrayPath": "/members",
-    "arrayInclusion": {"path": "/action", "matcher": "^add$"},
-    "memberArrayParser": {"memberIdPath": "/id"},
-}
 
 
 def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

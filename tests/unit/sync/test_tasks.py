@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+import redis
 from celery.app.defaults import NAMESPACES, flatten
+from servers import ValkeyServer
 
 from worker.log.append import WakeUp
 from worker.model import SegmentId
 from worker.settings import Settings
-from worker.sync.tasks import MAINTENANCE_QUEUE, create_celery, options, transport_options
+from worker.sync.tasks import MAINTENANCE_QUEUE, create_celery, options, queued_hints, transport_options
 from worker.sync.wake_ups import DRAIN_QUEUE, MOST_WAITING, WakeUpSender, send
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -41,6 +43,13 @@ def test_the_broker_is_a_setting_of_its_own(url: str) -> None:
     app = create_celery(Settings(broker_url=url))
     assert app.conf.broker_url == url
     assert app.conf.broker_transport_options == transport_options(url)
+
+
+def test_the_hints_that_wait_in_the_broker_are_counted(real_redis: redis.Redis, valkey: ValkeyServer) -> None:
+    app = create_celery(Settings(broker_url=valkey.url))
+    assert queued_hints(app) == 0
+    assert send(app, [WAKE_UP] * 7) == 7
+    assert queued_hints(app) == 7
 
 
 def test_a_broker_that_is_away_drops_hints_within_seconds_and_raises_nothing() -> None:
