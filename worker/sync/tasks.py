@@ -122,7 +122,7 @@ def queued_hints(app: Celery) -> int:
     try:
         with app.connection_for_write() as connection, connection.channel() as channel:
             # Kombu's Redis transport looks for the queue without our key prefix when it is asked passively.
-            passive = connection.transport.driver_type == "amqp"  # type: ignore[attr-defined]
+            passive = connection.transport.driver_type == "amqp"
             return int(channel.queue_declare(DRAIN_QUEUE, passive=passive).message_count)  # type: ignore[attr-defined]
     except Exception as error:  # noqa: BLE001 - each transport raises its own; the queue may not be there yet
         _log.debug("queue.unknown", error=f"{type(error).__name__}: {error}")
