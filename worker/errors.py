@@ -11,7 +11,10 @@ Reason = Literal[
     "cohort",  # cohort id, name or url is missing or no scalar
     "members",  # a member array is missing or no array
     "action",  # the arrayInclusion value is missing or no scalar
-    "member",  # one member cannot be read
+    "member",  # one member is no object
+    "member_id",  # one member's id is missing or no scalar
+    "membership",  # one member's boolean is missing or no boolean
+    "member_cohort",  # one member's own cohort id or name is no scalar
     "too_many_cohorts",  # one payload names more cohorts than a request may touch
     "manifest",  # the integration has no usable manifest
 ]

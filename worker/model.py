@@ -9,6 +9,13 @@ from urllib.parse import quote, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 DEFAULT_CONTEXT_KIND = "user"
+
+# What becomes of a payload one of whose members cannot be read: refused whole, or accepted without that member.
+MemberPolicy = Literal["reject", "skip"]
+DEFAULT_MEMBER_POLICY: MemberPolicy = "reject"
+# Of so many members that were left out, a batch tells which; of the others only how many.
+MOST_REJECTED_LISTED = 100
+
 REDIS_URL_FORM = (
     "must read redis://[user:password@]host[:port][/database], or rediss://; "
     "special characters of the password percent-encoded"
@@ -45,13 +52,40 @@ class Cohort:
     members: dict[str, bool] = field(default_factory=dict)
 
 
+class RejectedMember(NamedTuple):
+    """A member that could not be read: the JSON pointer of its fault in the body, and the reason's slug."""
+
+    pointer: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Rejections:
+    """The members that the policy ``skip`` left out of a payload: how many, and the first hundred of them."""
+
+    count: int = 0
+    listed: list[RejectedMember] = field(default_factory=list)
+
+    def add(self, pointer: str, reason: str) -> None:
+        """Count one more member, and list it while there is room."""
+        self.count += 1
+        if len(self.listed) < MOST_REJECTED_LISTED:
+            self.listed.append(RejectedMember(pointer, reason))
+
+
 @dataclass(slots=True)
 class Payload:
-    """A decoded body. ``cohorts[0]`` is the payload's own cohort; others come from per-member overrides."""
+    """A decoded body.
+
+    Attributes:
+        cohorts: the first one is the payload's own; others come from per-member overrides.
+        rejected: members that were left out; none unless the policy was ``skip``.
+    """
 
     environment_id: str
     context_kind: str
     cohorts: list[Cohort]
+    rejected: Rejections = field(default_factory=Rejections)
 
 
 @dataclass(slots=True)

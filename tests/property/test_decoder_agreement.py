@@ -106,10 +106,12 @@ def naive(parser: dict[str, Any], body: bytes) -> tuple[Any, ...]:  # noqa: PLR0
                 raise refuse("member")
             value = look(member, member_parser["booleanMembershipPath"]) if added is None else added
             member_id = required(look(member, member_parser["memberIdPath"]))
-            if not isinstance(value, bool) or member_id is None:
-                raise refuse("member")
-            cohort_id = optional(look(member, member_parser.get("cohortIdPath")), "member") or own_id
-            cohort_name = optional(look(member, member_parser.get("cohortNamePath")), "member")
+            if not isinstance(value, bool):
+                raise refuse("membership")
+            if member_id is None:
+                raise refuse("member_id")
+            cohort_id = optional(look(member, member_parser.get("cohortIdPath")), "member_cohort") or own_id
+            cohort_name = optional(look(member, member_parser.get("cohortNamePath")), "member_cohort")
             cohort = cohorts.setdefault(cohort_id, {"name": own_name, "url": None, "members": {}})
             cohort["name"] = cohort_name or cohort["name"]
             cohort["members"][member_id] = value

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import demo, init, member, roles, segments, serve, up
+from worker.cli import demo, init, manifest, member, roles, segments, serve, up
 
 app = typer.Typer(
     name="segsync",
@@ -40,3 +40,4 @@ app.command("init")(init.command)
 app.command("segments")(segments.command)
 app.command("member")(member.command)
 app.command("demo")(demo.command)
+app.add_typer(manifest.app, name="manifest")

@@ -8,7 +8,7 @@ from worker.manifest.exact import ExactReader
 from worker.manifest.fast import FastReader
 from worker.manifest.request_parser import RequestParser
 from worker.manifest.shape import UnsupportedShape
-from worker.model import Payload
+from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, Payload
 
 
 class Decoder:
@@ -23,8 +23,13 @@ class Decoder:
         except UnsupportedShape:
             self._fast = None
 
-    def decode(self, body: bytes) -> Payload:
+    def decode(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY) -> Payload:
         """Read one request's body (decompressed, else as it came).
+
+        Args:
+            body: the bytes.
+            policy: with "reject", a member that cannot be read refuses the payload whole; with "skip", such members
+                are left out, counted and listed in ``rejected``. Faults of the payload itself refuse it either way.
 
         Returns:
             The environment id, the context kind and the cohorts with their members; ``cohorts[0]`` is the payload's
@@ -35,7 +40,7 @@ class Decoder:
                 met after the environment id was read.
         """
         payload = None if self._fast is None else self._fast.read(body)
-        return self._exact.read(body) if payload is None else payload
+        return self._exact.read(body, policy) if payload is None else payload
 
 
 def compile_parser(parser: RequestParser) -> Decoder:

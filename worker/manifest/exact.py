@@ -12,7 +12,7 @@ from worker.errors import InvalidBatch, Reason
 from worker.manifest.cohorts import Cohorts, is_context_kind
 from worker.manifest.document import Document, boolean, elements, is_null, scalar
 from worker.manifest.request_parser import ArrayInclusion, MemberArrayParser, RequestParser, compile_matcher
-from worker.model import DEFAULT_CONTEXT_KIND, Cohort, Payload
+from worker.model import DEFAULT_CONTEXT_KIND, DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Payload, Rejections
 
 _NO_SCALAR = "must be a non-empty string or an integer"
 
@@ -41,7 +41,7 @@ class ExactReader:
         inclusion = parser.array_inclusion
         self._inclusion = None if inclusion is None else _Inclusion.compiled(inclusion)
 
-    def read(self, body: bytes) -> Payload:
+    def read(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY) -> Payload:
         """What a body means.
 
         Raises:
@@ -50,23 +50,28 @@ class ExactReader:
         document = Document.from_body(body)
         environment_id = _required(document, self._environment_id, "environment")
         try:
-            return self._read_rest(document, environment_id)
+            return self._read_rest(document, environment_id, policy)
         except InvalidBatch as fault:
             fault.environment_id = environment_id
             raise
 
-    def _read_rest(self, document: Document, environment_id: str) -> Payload:
+    def _read_rest(self, document: Document, environment_id: str, policy: MemberPolicy) -> Payload:
         context_kind = self._read_context_kind(document)
         own = Cohort(
             _required(document, self._cohort_id, "cohort"),
             _required(document, self._cohort_name, "cohort"),
             _optional(document, self._cohort_url, "cohort"),
         )
-        cohorts = Cohorts(own)
+        cohorts, rejected = Cohorts(own), Rejections()
         for members in self._arrays(document):
             for index, value in enumerate(members.values):
-                self._member.read(value, f"{members.at}/{index}", members.added, cohorts)
-        return Payload(environment_id, context_kind, cohorts.gathered())
+                try:
+                    self._member.read(value, f"{members.at}/{index}", members.added, cohorts)
+                except InvalidBatch as fault:
+                    if policy == "reject":
+                        raise
+                    rejected.add(fault.pointer or "", fault.reason)
+        return Payload(environment_id, context_kind, cohorts.gathered(), rejected)
 
     def _read_context_kind(self, document: Document) -> str:
         if self._context_kind is None:
@@ -119,7 +124,7 @@ class _MemberReader:
         """State the member ``value``, which lies ``at`` a pointer of the body, in ``cohorts``.
 
         Raises:
-            InvalidBatch: "member"; nothing was stated.
+            InvalidBatch: "member", "member_id", "membership" or "member_cohort"; nothing was stated.
         """
         member = Document(value)
         if self._id.parts and not member.is_object():
@@ -128,12 +133,12 @@ class _MemberReader:
             assert self._membership is not None, "a parser in boolean mode has a booleanMembershipPath"
             added = boolean(member.find(self._membership))
             if added is None:
-                raise _fault("member", at + self._membership.path, "must be true or false")
+                raise _fault("membership", at + self._membership.path, "must be true or false")
         cohorts.state(
-            _required(member, self._id, "member", at),
+            _required(member, self._id, "member_id", at),
             added=added,
-            cohort_id=_optional(member, self._cohort_id, "member", at),
-            cohort_name=_optional(member, self._cohort_name, "member", at),
+            cohort_id=_optional(member, self._cohort_id, "member_cohort", at),
+            cohort_name=_optional(member, self._cohort_name, "member_cohort", at),
         )
 
 

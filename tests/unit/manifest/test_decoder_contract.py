@@ -258,7 +258,7 @@ def test_true_adds_and_false_removes() -> None:
 def test_a_membership_that_is_no_boolean_is_refused_at_its_place(value: Any) -> None:
     fault = refusal(BOOLEAN, boolean(member(), member(value=value)))
 
-    assert (fault.reason, fault.message) == ("member", "/batch/1/value must be true or false")
+    assert (fault.reason, fault.message) == ("membership", "/batch/1/value must be true or false")
 
 
 def test_a_member_without_an_id_is_refused_at_its_place() -> None:
@@ -338,7 +338,7 @@ def test_an_integer_cohort_id_and_its_text_are_the_same_cohort() -> None:
 def test_an_override_of_another_type_is_a_fault_of_its_member(field: str) -> None:
     fault = refusal(BOOLEAN, boolean(member(), member(**{field: 1.5})))
 
-    assert (fault.reason, fault.pointer) == ("member", f"/batch/1/{field}")
+    assert (fault.reason, fault.pointer) == ("member_cohort", f"/batch/1/{field}")
 
 
 def test_a_thousand_cohorts_are_taken_and_one_more_is_refused() -> None:

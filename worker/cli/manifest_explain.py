@@ -1,0 +1,7 @@
+"""``segsync manifest explain``."""
+
+from __future__ import annotations
+
+
+def command() -> None:
+    """Not there yet."""
