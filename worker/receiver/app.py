@@ -20,6 +20,7 @@ from worker.manifest.catalog import Catalog, load_catalog
 from worker.manifest.manifest import BrokenManifest
 from worker.receiver.answers import error_answer, json_answer
 from worker.receiver.appender import Appender
+from worker.receiver.connection_checks import ConnectionChecks
 from worker.receiver.state_server import StateServer
 from worker.receiver.webhook import Webhook, endpoints
 from worker.settings import Settings
@@ -45,6 +46,7 @@ class Receiver:
         self.appender = Appender(self.wiring, self.server)
         self.wake_ups = WakeUpSender(create_celery(settings))
         self.webhook = Webhook(self.wiring, self.catalog, self.server, self.appender, self.wake_ups)
+        self.connection_checks = ConnectionChecks(self.wiring, self.webhook)
         # A thread of its own for looking at the state server: it must not queue behind requests that wait for it.
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._looked_at = 0.0
@@ -153,6 +155,7 @@ def create_receiver(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[
             *(Route(path, receiver.webhook.receive, methods=["POST"]) for path in endpoints()),
+            *receiver.connection_checks.routes(),
             Route("/healthz", receiver.healthz, methods=["GET"]),
             Route("/readyz", receiver.readyz, methods=["GET"]),
         ],
