@@ -66,12 +66,6 @@ class Rejections:
     count: int = 0
     listed: list[RejectedMember] = field(default_factory=list)
 
-    def add(self, pointer: str, reason: str) -> None:
-        """Count one more member, and list it while there is room."""
-        self.count += 1
-        if len(self.listed) < MOST_REJECTED_LISTED:
-            self.listed.append(RejectedMember(pointer, reason))
-
 
 @dataclass(slots=True)
 class Payload:

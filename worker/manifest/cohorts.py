@@ -30,10 +30,15 @@ class Cohorts:
 
         The last statement of a member counts, and the last name said of a cohort; a name that is said beats one
         that is inherited.
+
+        Raises:
+            InvalidBatch: "too_many_cohorts".
         """
         cohort = self._own
         if cohort_id is not None and cohort_id != cohort.cohort_id:
             if cohort_id not in self._by_id:
+                if len(self._by_id) == MAX_COHORTS:
+                    raise InvalidBatch("too_many_cohorts", f"the payload names more than {MAX_COHORTS} cohorts")
                 self._by_id[cohort_id] = Cohort(cohort_id, self._payload_name)
             cohort = self._by_id[cohort_id]
         if cohort_name is not None:
@@ -41,11 +46,5 @@ class Cohorts:
         cohort.members[member_id] = added
 
     def gathered(self) -> list[Cohort]:
-        """All cohorts.
-
-        Raises:
-            InvalidBatch: "too_many_cohorts".
-        """
-        if len(self._by_id) > MAX_COHORTS:
-            raise InvalidBatch("too_many_cohorts", f"the payload names more than {MAX_COHORTS} cohorts")
+        """All cohorts."""
         return list(self._by_id.values())

@@ -23,13 +23,15 @@ class Decoder:
         except UnsupportedShape:
             self._fast = None
 
-    def decode(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY) -> Payload:
+    def decode(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY, *, members: bool = True) -> Payload:
         """Read one request's body (decompressed, else as it came).
 
         Args:
             body: the bytes.
             policy: with "reject", a member that cannot be read refuses the payload whole; with "skip", such members
                 are left out, counted and listed in ``rejected``. Faults of the payload itself refuse it either way.
+            members: False for whoever has no use for the members of a payload of one cohort, which the body says: they
+                may then be missing, which saves time and memory. They are judged all the same.
 
         Returns:
             The environment id, the context kind and the cohorts with their members; ``cohorts[0]`` is the payload's
@@ -39,8 +41,8 @@ class Decoder:
             InvalidBatch: the body breaks the parser's contract. ``environment_id`` is set for every fault that is
                 met after the environment id was read.
         """
-        payload = None if self._fast is None else self._fast.read(body)
-        return self._exact.read(body, policy) if payload is None else payload
+        payload = None if self._fast is None else self._fast.read(body, members=members)
+        return self._exact.read(body, policy, members=members) if payload is None else payload
 
 
 def compile_parser(parser: RequestParser) -> Decoder:

@@ -1,12 +1,19 @@
-"""A body as JSON text, opened level by level; the one judge of whether bytes are JSON that we take."""
+"""A body as JSON text, looked into place by place; the one judge of whether bytes are JSON that we take.
+
+A body may be hostile: nothing here holds more than a few copies of its text, whatever it consists of. So values stay
+text until they are asked for, and no container is ever turned into objects as a whole.
+"""
 
 from __future__ import annotations
 
+import codecs
 import re
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate, islice
+from typing import Any
 
 import msgspec
-from jsonpointer import JsonPointer
 from msgspec import Raw
 
 from worker.errors import InvalidBatch
@@ -14,17 +21,27 @@ from worker.errors import InvalidBatch
 # Far above what a partner sends, far below where the parser's own recursion limit lies (which depends on how deep
 # the caller stands: a body must not be sound for the receiver and too deep for the worker).
 MAX_NESTING = 128
+# Large bodies are looked through in pieces: what is made of a piece can be ten times its size.
+_PIECE_BYTES = 256 * 1024
+# Up to this one, an array's element is found by a typed decoder made for its index.
+_MOST_TYPED_INDEX = 64
 
 _BOM = b"\xef\xbb\xbf"
 _ARRAY_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
-_INTEGER = re.compile(rb"-?[0-9]+")
+_BRACE, _BRACKET, _COMMA = b"{[,"
+_INTEGER = re.compile(rb"(-?[0-9]+)[ \n\r\t]*\Z")
 _BESIDE_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
 _STEP = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
+# Strings and whatever else is no bracket, comma or quote. Bounded, for the engine keeps a state for each repetition
+# (possessive ones do not, but Python's first releases that have them get such patterns wrong).
+_BETWEEN_ELEMENTS = re.compile(rb'(?:[^"\[\]{},]+|"[^"]*"){0,400}').match
+_WITHIN_AN_ELEMENT = re.compile(rb'(?:[^"\[\]{}]+|"[^"]*"){0,400}').match
 
-Container = dict[str, Raw] | list[Raw]
+# From a container's text to what lies at one place of it, or None. ValidationError: it is a container of another kind.
+_Finder = Callable[[Raw], Raw | None]
 
 _sound = msgspec.json.Decoder(Raw)
-_container: msgspec.json.Decoder[Container] = msgspec.json.Decoder(Container)
+_object: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
 _string = msgspec.json.Decoder(str)
 _boolean = msgspec.json.Decoder(bool)
 
@@ -34,106 +51,168 @@ def array_index(token: str) -> int | None:
     return int(token) if _ARRAY_INDEX.fullmatch(token) else None
 
 
+def is_utf8(body: bytes) -> bool:
+    """Whether bytes are UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        if len(body) <= _PIECE_BYTES:
+            body.decode()
+        elif not body.isascii():
+            for start in range(0, len(body), _PIECE_BYTES):
+                decoder.decode(body[start : start + _PIECE_BYTES])
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def nesting(body: bytes) -> int:
     """How many arrays and objects lie inside one another at the deepest place of sound JSON."""
     # Escapes first, so that every quote left is a string's end; linear whatever the body, and no loop in Python.
-    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_STEP, _BESIDE_BRACKETS)
-    # Strings without brackets go next, and with them most of what split would have to list.
-    outside_strings = b"".join(bare.replace(b'""', b"").split(b'"')[::2])
-    return max(accumulate(memoryview(outside_strings).cast("b")), default=0)
+    marks = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_STEP, _BESIDE_BRACKETS)
+    level = deepest = 0
+    in_string = False
+    for start in range(0, len(marks), _PIECE_BYTES):
+        # Strings without brackets go next, and with them most of what split would have to list.
+        parts = marks[start : start + _PIECE_BYTES].replace(b'""', b"").split(b'"')
+        outside_strings = b"".join(parts[in_string::2])
+        in_string ^= len(parts) % 2 == 0
+        levels = list(accumulate(memoryview(outside_strings).cast("b"), initial=level))
+        level, deepest = levels[-1], max(deepest, *levels)
+    return deepest
+
+
+def sound_object(body: bytes) -> Raw:
+    """The JSON object that a request's bytes hold, without what may stand around it.
+
+    Raises:
+        InvalidBatch: "malformed"; no UTF-8, no JSON, no object, or nested too deep.
+    """
+    body = body.removeprefix(_BOM)
+    if not body.strip():
+        raise InvalidBatch("malformed", "the body is empty")
+    too_deep = InvalidBatch("malformed", f"the body is nested deeper than {MAX_NESTING} levels")
+    if not is_utf8(body):
+        raise InvalidBatch("malformed", "the body is not UTF-8")
+    try:
+        root = _sound.decode(body)
+    except msgspec.DecodeError as error:
+        # The parser's message tells a byte's position and what was expected, never a value.
+        raise InvalidBatch("malformed", f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise too_deep from None
+    if nesting(body) > MAX_NESTING:
+        raise too_deep
+    if not is_object(root):
+        raise InvalidBatch("malformed", "the body must be a JSON object", pointer="")
+    return root
 
 
 class Document:
-    """A JSON value in which pointers are looked up.
+    """A JSON value in which the places of several pointers are looked up; what they share is looked up once."""
 
-    Values stay text until they are asked for: an integer keeps all its digits, and what no pointer names is never
-    turned into objects. Duplicate keys: the last counts.
-    """
-
-    __slots__ = ("_opened", "_root", "_top")
+    __slots__ = ("_found",)
 
     def __init__(self, root: Raw) -> None:
-        self._root = root
-        self._top = _open(root)
-        self._opened: dict[tuple[str, ...], Container | None] = {}
+        self._found: dict[tuple[str, ...], Raw | None] = {(): root}
 
-    @classmethod
-    def from_body(cls, body: bytes) -> Document:
-        """The document that a request's bytes hold.
-
-        Raises:
-            InvalidBatch: "malformed"; no UTF-8, no JSON, no object, or nested too deep.
-        """
-        body = body.removeprefix(_BOM)
-        if not body.strip():
-            raise InvalidBatch("malformed", "the body is empty")
-        too_deep = InvalidBatch("malformed", f"the body is nested deeper than {MAX_NESTING} levels")
-        try:
-            if not body.isascii():
-                body.decode()
-            root = _sound.decode(body)
-        except UnicodeDecodeError:
-            raise InvalidBatch("malformed", "the body is not UTF-8") from None
-        except msgspec.DecodeError as error:
-            # The parser's message tells a byte's position and what was expected, never a value.
-            raise InvalidBatch("malformed", f"the body is not JSON: {error}") from None
-        except RecursionError:
-            raise too_deep from None
-        if nesting(body) > MAX_NESTING:
-            raise too_deep
-        document = cls(root)
-        if not document.is_object():
-            raise InvalidBatch("malformed", "the body must be a JSON object", pointer="")
-        return document
-
-    def is_object(self) -> bool:
-        """Whether the value as a whole is an object."""
-        return isinstance(self._top, dict)
-
-    def find(self, pointer: JsonPointer) -> Raw | None:
-        """The value at a pointer, or None when there is none."""
-        parts = pointer.parts
-        value, container = self._root, self._top
-        for depth, token in enumerate(parts):
-            if depth:
-                container = self._open_at(tuple(parts[:depth]), value)
-            found = _child(container, token)
-            if found is None:
-                return None
-            value = found
-        return value
-
-    def _open_at(self, place: tuple[str, ...], value: Raw) -> Container | None:
-        if place not in self._opened:
-            self._opened[place] = _open(value)
-        return self._opened[place]
+    def find(self, tokens: tuple[str, ...]) -> Raw | None:
+        """The value at a pointer's tokens, or None when there is none. Of duplicate keys, the last counts."""
+        if tokens not in self._found:
+            above = self.find(tokens[:-1])
+            self._found[tokens] = None if above is None else child(above, tokens[-1])
+        return self._found[tokens]
 
 
-def _open(value: Raw) -> Container | None:
+def find(value: Raw, tokens: Sequence[str]) -> Raw | None:
+    """What lies in a value at a pointer's tokens, or None when there is nothing."""
+    found: Raw | None = value
+    for token in tokens:
+        if found is None:
+            return None
+        found = child(found, token)
+    return found
+
+
+def child(value: Raw, token: str) -> Raw | None:
+    """What lies in an object or an array at one token, or None when there is nothing."""
     try:
-        return _container.decode(value)
+        return _key_finder(token)(value)
     except msgspec.ValidationError:
-        return None
-
-
-def _child(container: Container | None, token: str) -> Raw | None:
-    if isinstance(container, dict):
-        return container.get(token)
+        pass
     index = array_index(token)
-    if container is None or index is None or index >= len(container):
+    if index is None or not is_array(value):
         return None
-    return container[index]
+    if index > _MOST_TYPED_INDEX:
+        return next(islice(elements(value), index, None), None)
+    return _element_finder(index)(value)
 
 
-def elements(value: Raw) -> list[Raw] | None:
-    """An array's elements; None for any other value."""
-    container = _open(value)
-    return container if isinstance(container, list) else None
+@lru_cache(maxsize=1024)
+def _key_finder(token: str) -> _Finder:
+    """A function from an object's text to what lies at one key of it; the rest is skipped, not decoded."""
+    try:
+        return _finder(msgspec.defstruct("Part", [("found", Raw, None)], rename={"found": token}, gc=False))
+    except ValueError:  # a key that would have to be escaped in JSON
+        return lambda value: _object.decode(value).get(token)
+
+
+@lru_cache(maxsize=_MOST_TYPED_INDEX + 1)
+def _element_finder(index: int) -> _Finder:
+    before = [(f"before_{number}", Raw, None) for number in range(index)]
+    return _finder(msgspec.defstruct("Part", [*before, ("found", Raw, None)], array_like=True, gc=False))
+
+
+def _finder(part: Any) -> _Finder:
+    decoder = msgspec.json.Decoder(part)
+    return lambda value: decoder.decode(value).found
+
+
+def elements(array: Raw) -> Iterator[Raw]:
+    """The elements of an array, one after the other, without blanks before them."""
+    view = memoryview(array)
+    text = bytes(view)
+    if b"\\" in text:
+        # Of the same length, so that places stay; and now every quote is a string's end.
+        text = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    start = place = _past_blanks(text, 1)
+    depth = 0
+    while depth >= 0:
+        place = (_WITHIN_AN_ELEMENT if depth else _BETWEEN_ELEMENTS)(text, place).end()  # type: ignore[union-attr]
+        mark = text[place]
+        if mark == _COMMA and not depth:
+            yield Raw(view[start:place])
+            start = place = _past_blanks(text, place + 1)
+        elif mark in b"[{":
+            depth += 1
+            place += 1
+        elif mark in b"]}":
+            depth -= 1
+            place += 1
+        # Anything else: the run was cut at its bound.
+    if place - 1 > start:
+        yield Raw(view[start : place - 1])
+
+
+def _past_blanks(text: bytes, place: int) -> int:
+    while text[place] in b" \n\r\t":
+        place += 1
+    return place
+
+
+def is_object(value: Raw) -> bool:
+    """Whether a value is an object."""
+    return memoryview(value)[0] == _BRACE
+
+
+def is_array(value: Raw) -> bool:
+    """Whether a value is an array."""
+    return memoryview(value)[0] == _BRACKET
 
 
 def is_null(value: Raw) -> bool:
     """Whether a value is null."""
-    return bytes(value) == b"null"
+    return bytes(memoryview(value)[:5]).rstrip() == b"null"
 
 
 def boolean(value: Raw | None) -> bool | None:
@@ -152,7 +231,7 @@ def scalar(value: Raw | None) -> str | None:
         return _string.decode(value)
     except msgspec.ValidationError:
         # Read as text, for an integer may have more digits than Python would convert.
-        text = bytes(value)
-    if not _INTEGER.fullmatch(text):
+        number = _INTEGER.match(memoryview(value))
+    if number is None:
         return None
-    return "0" if text == b"-0" else text.decode()
+    return "0" if number[1] == b"-0" else number[1].decode()

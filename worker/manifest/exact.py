@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jsonpointer import JsonPointer
@@ -10,81 +10,138 @@ from msgspec import Raw
 
 from worker.errors import InvalidBatch, Reason
 from worker.manifest.cohorts import Cohorts, is_context_kind
-from worker.manifest.document import Document, boolean, elements, is_null, scalar
+from worker.manifest.document import (
+    Document,
+    boolean,
+    elements,
+    find,
+    is_array,
+    is_null,
+    is_object,
+    scalar,
+    sound_object,
+)
 from worker.manifest.request_parser import ArrayInclusion, MemberArrayParser, RequestParser, compile_matcher
-from worker.model import DEFAULT_CONTEXT_KIND, DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Payload, Rejections
+from worker.model import (
+    DEFAULT_CONTEXT_KIND,
+    DEFAULT_MEMBER_POLICY,
+    MOST_REJECTED_LISTED,
+    Cohort,
+    MemberPolicy,
+    Payload,
+    RejectedMember,
+    Rejections,
+)
 
+_MISSING = "is missing"
 _NO_SCALAR = "must be a non-empty string or an integer"
+
+
+class _Place(NamedTuple):
+    """A pointer, as text and as tokens."""
+
+    path: str
+    tokens: tuple[str, ...]
+
+
+class _Nowhere(dict[str, bool]):
+    """Where the members go that nobody asked for."""
+
+    def __setitem__(self, member_id: str, added: bool, /) -> None:
+        """Forget it."""
 
 
 class _Members(NamedTuple):
     """One member array of a body; ``added`` is None when each member says for itself."""
 
     at: str
-    values: list[Raw]
+    values: Iterable[Raw]
     added: bool | None
+
+
+class _Fault(NamedTuple):
+    """Why a member cannot be read; ``path`` is a pointer into the member."""
+
+    reason: Reason
+    path: str
+    problem: str
+
+
+_NO_OBJECT = _Fault("member", "", "must be an object")
 
 
 class ExactReader:
     """Reads bodies by one requestParser, looking up pointer after pointer."""
 
     def __init__(self, parser: RequestParser) -> None:
-        self._environment_id = JsonPointer(parser.environment_id_path)
-        self._context_kind = _optional_pointer(parser.context_kind_path)
-        self._cohort_id = JsonPointer(parser.cohort_id_path)
-        self._cohort_name = JsonPointer(parser.cohort_name_path)
-        self._cohort_url = _optional_pointer(parser.cohort_url_path)
+        self._environment_id = _place(parser.environment_id_path)
+        self._context_kind = _optional_place(parser.context_kind_path)
+        self._cohort_id = _place(parser.cohort_id_path)
+        self._cohort_name = _place(parser.cohort_name_path)
+        self._cohort_url = _optional_place(parser.cohort_url_path)
         split = ((parser.add_member_array_path, True), (parser.remove_member_array_path, False))
-        self._split = [(JsonPointer(path), added) for path, added in split if path is not None]
-        self._single = _optional_pointer(parser.member_array_path)
+        self._split = [(_place(path), added) for path, added in split if path is not None]
+        self._single = _optional_place(parser.member_array_path)
         self._member = _MemberReader(parser.member_array_parser)
         inclusion = parser.array_inclusion
         self._inclusion = None if inclusion is None else _Inclusion.compiled(inclusion)
 
-    def read(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY) -> Payload:
-        """What a body means.
+    def read(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY, *, members: bool = True) -> Payload:
+        """What a body means. ``members``: see ``Decoder.decode``.
 
         Raises:
             InvalidBatch: with ``environment_id`` set for every fault that is met after the environment id was read.
         """
-        document = Document.from_body(body)
+        document = Document(sound_object(body))
         environment_id = _required(document, self._environment_id, "environment")
         try:
-            return self._read_rest(document, environment_id, policy)
+            if not members and policy == "reject":
+                payload = self._read_rest(document, environment_id, policy, _Nowhere())
+                payload.cohorts[0].members = {}
+                if len(payload.cohorts) == 1:
+                    return payload
+            return self._read_rest(document, environment_id, policy, {})
         except InvalidBatch as fault:
             fault.environment_id = environment_id
             raise
 
-    def _read_rest(self, document: Document, environment_id: str, policy: MemberPolicy) -> Payload:
+    def _read_rest(
+        self, document: Document, environment_id: str, policy: MemberPolicy, own_members: dict[str, bool]
+    ) -> Payload:
         context_kind = self._read_context_kind(document)
         own = Cohort(
             _required(document, self._cohort_id, "cohort"),
             _required(document, self._cohort_name, "cohort"),
             _optional(document, self._cohort_url, "cohort"),
+            own_members,
         )
         cohorts, rejected = Cohorts(own), Rejections()
         for members in self._arrays(document):
             for index, value in enumerate(members.values):
-                try:
-                    self._member.read(value, f"{members.at}/{index}", members.added, cohorts)
-                except InvalidBatch as fault:
-                    if policy == "reject":
-                        raise
-                    rejected.add(fault.pointer or "", fault.reason)
+                fault = self._member.read(value, members.added, cohorts)
+                if fault is None:
+                    continue
+                if policy == "reject":
+                    raise _refusal(fault.reason, f"{members.at}/{index}{fault.path}", fault.problem)
+                rejected.count += 1
+                if rejected.count <= MOST_REJECTED_LISTED:
+                    rejected.listed.append(RejectedMember(f"{members.at}/{index}{fault.path}", fault.reason))
         return Payload(environment_id, context_kind, cohorts.gathered(), rejected)
 
     def _read_context_kind(self, document: Document) -> str:
-        if self._context_kind is None:
+        kind = _optional(document, self._context_kind, "context_kind")
+        if kind is None or self._context_kind is None:
             return DEFAULT_CONTEXT_KIND
-        kind = _optional(document, self._context_kind, "context_kind") or DEFAULT_CONTEXT_KIND
         if not is_context_kind(kind):
             expected = "must be letters, digits, '.', '_' and '-', and neither 'kind' nor 'multi'"
-            raise _fault("context_kind", self._context_kind.path, expected)
+            raise _refusal("context_kind", self._context_kind.path, expected)
         return kind
 
     def _arrays(self, document: Document) -> Iterator[_Members]:
-        for pointer, added in self._split:
-            yield _Members(pointer.path, _array_or_nothing(document, pointer), added)
+        for place, added in self._split:
+            value = document.find(place.tokens)
+            absent = value is None or is_null(value)
+            yield _Members(place.path, () if absent else _array(document, place), added)
         if self._single is not None:
             values = _array(document, self._single)
             inclusion = None if self._inclusion is None else self._inclusion.read(document)
@@ -94,20 +151,20 @@ class ExactReader:
 class _Inclusion(NamedTuple):
     """Where a payload's action lies, and what it must match to be an add."""
 
-    pointer: JsonPointer
+    place: _Place
     matcher: Any
 
     @classmethod
     def compiled(cls, inclusion: ArrayInclusion) -> _Inclusion:
-        return cls(JsonPointer(inclusion.path), compile_matcher(inclusion.matcher))
+        return cls(_place(inclusion.path), compile_matcher(inclusion.matcher))
 
     def read(self, document: Document) -> bool:
-        value = document.find(self.pointer)
+        value = document.find(self.place.tokens)
         flag = boolean(value)
         action = scalar(value) if flag is None else str(flag).lower()
         if not action:
             expected = "must be a non-empty string, a boolean or an integer"
-            raise _fault("action", self.pointer.path, "is missing" if value is None else expected)
+            raise _refusal("action", self.place.path, _MISSING if value is None else expected)
         return self.matcher.search(action) is not None
 
 
@@ -115,67 +172,72 @@ class _MemberReader:
     """Reads one member by a memberArrayParser."""
 
     def __init__(self, parser: MemberArrayParser) -> None:
-        self._id = JsonPointer(parser.member_id_path)
-        self._membership = _optional_pointer(parser.boolean_membership_path)
-        self._cohort_id = _optional_pointer(parser.cohort_id_path)
-        self._cohort_name = _optional_pointer(parser.cohort_name_path)
+        self._id = _place(parser.member_id_path)
+        self._membership = _optional_place(parser.boolean_membership_path)
+        self._cohort_id = _optional_place(parser.cohort_id_path)
+        self._cohort_name = _optional_place(parser.cohort_name_path)
 
-    def read(self, value: Raw, at: str, added: bool | None, cohorts: Cohorts) -> None:
-        """State the member ``value``, which lies ``at`` a pointer of the body, in ``cohorts``.
-
-        Raises:
-            InvalidBatch: "member", "member_id", "membership" or "member_cohort"; nothing was stated.
-        """
-        member = Document(value)
-        if self._id.parts and not member.is_object():
-            raise _fault("member", at, "must be an object")
+    def read(self, member: Raw, added: bool | None, cohorts: Cohorts) -> _Fault | None:
+        """State a member in ``cohorts``, or return why it cannot be read: then nothing of it is stated."""
+        if self._id.tokens and not is_object(member):
+            return _NO_OBJECT
         if added is None:
             assert self._membership is not None, "a parser in boolean mode has a booleanMembershipPath"
-            added = boolean(member.find(self._membership))
+            added = boolean(find(member, self._membership.tokens))
             if added is None:
-                raise _fault("membership", at + self._membership.path, "must be true or false")
-        cohorts.state(
-            _required(member, self._id, "member_id", at),
-            added=added,
-            cohort_id=_optional(member, self._cohort_id, "member_cohort", at),
-            cohort_name=_optional(member, self._cohort_name, "member_cohort", at),
-        )
+                return _Fault("membership", self._membership.path, "must be true or false")
+        found = find(member, self._id.tokens)
+        member_id = scalar(found)
+        if not member_id:
+            return _Fault("member_id", self._id.path, _MISSING if found is None else _NO_SCALAR)
+        cohort_id, fault = self._read_override(member, self._cohort_id)
+        if fault is not None:
+            return fault
+        cohort_name, fault = self._read_override(member, self._cohort_name)
+        if fault is not None:
+            return fault
+        cohorts.state(member_id, added=added, cohort_id=cohort_id, cohort_name=cohort_name)
+        return None
+
+    @staticmethod
+    def _read_override(member: Raw, place: _Place | None) -> tuple[str | None, _Fault | None]:
+        value = None if place is None else find(member, place.tokens)
+        text = scalar(value)
+        if place is None or value is None or text is not None or is_null(value):
+            return text or None, None
+        return None, _Fault("member_cohort", place.path, _NO_SCALAR)
 
 
-def _optional_pointer(text: str | None) -> JsonPointer | None:
-    return None if text is None else JsonPointer(text)
+def _place(pointer: str) -> _Place:
+    return _Place(pointer, tuple(JsonPointer(pointer).parts))
 
 
-def _fault(reason: Reason, pointer: str, problem: str) -> InvalidBatch:
+def _optional_place(pointer: str | None) -> _Place | None:
+    return None if pointer is None else _place(pointer)
+
+
+def _refusal(reason: Reason, pointer: str, problem: str) -> InvalidBatch:
     return InvalidBatch(reason, f"{pointer or 'the body'} {problem}", pointer=pointer)
 
 
-def _required(document: Document, pointer: JsonPointer, reason: Reason, at: str = "") -> str:
-    value = document.find(pointer)
+def _required(document: Document, place: _Place, reason: Reason) -> str:
+    value = document.find(place.tokens)
     text = scalar(value)
     if not text:
-        raise _fault(reason, at + pointer.path, "is missing" if value is None else _NO_SCALAR)
+        raise _refusal(reason, place.path, _MISSING if value is None else _NO_SCALAR)
     return text
 
 
-def _optional(document: Document, pointer: JsonPointer | None, reason: Reason, at: str = "") -> str | None:
-    value = None if pointer is None else document.find(pointer)
-    if pointer is None or value is None:
-        return None
+def _optional(document: Document, place: _Place | None, reason: Reason) -> str | None:
+    value = None if place is None else document.find(place.tokens)
     text = scalar(value)
-    if text is None and not is_null(value):
-        raise _fault(reason, at + pointer.path, _NO_SCALAR)
+    if place is not None and value is not None and text is None and not is_null(value):
+        raise _refusal(reason, place.path, _NO_SCALAR)
     return text or None
 
 
-def _array(document: Document, pointer: JsonPointer) -> list[Raw]:
-    value = document.find(pointer)
-    found = None if value is None else elements(value)
-    if found is None:
-        raise _fault("members", pointer.path, "is missing" if value is None else "must be an array")
-    return found
-
-
-def _array_or_nothing(document: Document, pointer: JsonPointer) -> list[Raw]:
-    value = document.find(pointer)
-    return [] if value is None or is_null(value) else _array(document, pointer)
+def _array(document: Document, place: _Place) -> Iterator[Raw]:
+    value = document.find(place.tokens)
+    if value is None or not is_array(value):
+        raise _refusal("members", place.path, _MISSING if value is None else "must be an array")
+    return elements(value)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 from worker.errors import InvalidBatch
 from worker.manifest.cohorts import Cohorts, is_context_kind
-from worker.manifest.document import MAX_NESTING
+from worker.manifest.document import MAX_NESTING, is_utf8
 from worker.manifest.request_parser import RequestParser, compile_matcher
 from worker.manifest.shape import ACTION, Shape, Steps, UnsupportedShape, walk
 from worker.model import DEFAULT_CONTEXT_KIND, Cohort, Payload
 
 _ONLY_TEXT = frozenset({str})
+_VALUE = attrgetter("value")
 
 
 class FastReader:
@@ -50,14 +53,14 @@ class FastReader:
         self._cohort_url = _optional(shape, parser.cohort_url_path)
         self._decoder = shape.decoder()
 
-    def read(self, body: bytes) -> Payload | None:
-        """What a body means, or None when the exact reader must say."""
+    def read(self, body: bytes, *, members: bool = True) -> Payload | None:
+        """What a body means, or None when the exact reader must say. ``members``: see ``Decoder.decode``."""
         try:
             # Places that no pointer names are skipped without a look at their encoding.
-            if not body.isascii():
-                body.decode()
+            if not is_utf8(body):
+                return None
             root = self._decoder.decode(body)
-        except (ValueError, RecursionError):  # no UTF-8, no JSON, or a value of another type than expected
+        except (ValueError, RecursionError):  # no JSON, or a value of another type than expected
             return None
         arrays = [walk(root, steps) for steps in self._arrays]
         if self._mode == "split arrays":
@@ -66,14 +69,14 @@ class FastReader:
             return None
         if not self._is_shallow(body, arrays):
             return None
-        return self._payload(root, arrays)
+        return self._payload(root, arrays, members)
 
     def _is_shallow(self, body: bytes, arrays: list[list[Any]]) -> bool:
         # Each member is one object and none lies in another. Braces in strings count too: a doubt, no more.
         objects_aside = 0 if self._bare else sum(map(len, arrays))
         return body.count(b"{") - objects_aside + body.count(b"[") < MAX_NESTING
 
-    def _payload(self, root: Any, arrays: list[list[Any]]) -> Payload | None:
+    def _payload(self, root: Any, arrays: list[list[Any]], members: bool) -> Payload | None:
         environment_id = _text(walk(root, self._environment_id))
         own_id, own_name = walk(root, self._cohort_id), walk(root, self._cohort_name)
         cohort_id, cohort_name = _text(own_id), _text(own_name)
@@ -90,22 +93,26 @@ class FastReader:
         if any(self._strays(array, own_id, own_name) for array in arrays):
             cohorts = self._sorted_out(own, arrays, added)
         else:
-            own.members = self._gathered(arrays, added)
             cohorts = [own]
+            if members:
+                own.members = self._gathered(arrays, added)
+            elif any("" in self._ids(array) for array in arrays):
+                return None
         if cohorts is None or any("" in cohort.members for cohort in cohorts):
             return None
         return Payload(environment_id, context_kind, cohorts)
 
-    def _memberships(self, root: Any, arrays: list[list[Any]]) -> list[Sequence[bool]] | None:
+    def _memberships(self, root: Any, arrays: list[list[Any]]) -> list[Iterable[bool]] | None:
+        """What each array's members are, in their order; for as many members as one asks, where all are alike."""
         if self._mode == "boolean":
-            return [[member.value for member in array] for array in arrays]
+            return [map(_VALUE, array) for array in arrays]
         if self._mode == "split arrays":
-            return [[added] * len(array) for added, array in zip((True, False), arrays, strict=True)]
+            return [repeat(added) for added in (True, False)]
         value = walk(root, self._action)
         action = str(value).lower() if isinstance(value, bool) else _text(value)
         if not action:
             return None
-        return [[self._matcher.search(action) is not None] * len(arrays[0])]
+        return [repeat(self._matcher.search(action) is not None)]
 
     def _strays(self, array: list[Any], own_id: str | int, own_name: str | int) -> bool:
         """Whether some member names another cohort, or another name, than the payload does."""
@@ -113,27 +120,28 @@ class FastReader:
             self._overrides_name and not {m.cohort_name for m in array} <= {own_name, None, ""}
         )
 
-    def _gathered(self, arrays: list[list[Any]], added: list[Sequence[bool]]) -> dict[str, bool]:
+    def _gathered(self, arrays: list[list[Any]], added: list[Iterable[bool]]) -> dict[str, bool]:
         members: dict[str, bool] = {}
         for array, values in zip(arrays, added, strict=True):
-            members.update(zip(self._ids(array), values, strict=True))
+            members.update(zip(self._ids(array), values, strict=False))
         return members
 
-    def _sorted_out(self, own: Cohort, arrays: list[list[Any]], added: list[Sequence[bool]]) -> list[Cohort] | None:
+    def _sorted_out(self, own: Cohort, arrays: list[list[Any]], added: list[Iterable[bool]]) -> list[Cohort] | None:
         cohorts = Cohorts(own)
-        for array, values in zip(arrays, added, strict=True):
-            for member_id, value, member in zip(self._ids(array), values, array, strict=True):
-                cohort_id = _text(member.cohort_id) if self._overrides_id else None
-                cohort_name = _text(member.cohort_name) if self._overrides_name else None
-                cohorts.state(member_id, added=value, cohort_id=cohort_id, cohort_name=cohort_name)
         try:
-            return cohorts.gathered()
+            for array, values in zip(arrays, added, strict=True):
+                for member_id, value, member in zip(self._ids(array), values, array, strict=False):
+                    cohort_id = _text(member.cohort_id) if self._overrides_id else None
+                    cohort_name = _text(member.cohort_name) if self._overrides_name else None
+                    cohorts.state(member_id, added=value, cohort_id=cohort_id, cohort_name=cohort_name)
         except InvalidBatch:
             return None
+        return cohorts.gathered()
 
-    def _ids(self, array: list[Any]) -> list[str]:
+    def _ids(self, array: list[Any]) -> Iterable[str]:
         ids = array if self._bare else [member.id for member in array]
-        return ids if _ONLY_TEXT.issuperset(map(type, ids)) else list(map(str, ids))
+        # Texts of integers are made one by one: many of them may be of the same member.
+        return ids if _ONLY_TEXT.issuperset(map(type, ids)) else map(str, ids)
 
 
 def _optional(shape: Shape, pointer: str | None) -> Steps | None:
