@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ import structlog
 
 from worker.errors import InvalidBatch, Unavailable
 from worker.log import keyspace
-from worker.log.entry import Kind, compress, pack_fields, pack_slice
+from worker.log.entry import compress, pack_fields, pack_slice
 from worker.log.scripts import run_pipeline, script
-from worker.model import Cohort, SegmentId
+from worker.model import DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Rejections, SegmentId
 from worker.state import refused, state_errors
 
 _log = structlog.get_logger(__name__)
@@ -41,6 +41,8 @@ class Batch:
         not_after_ms: by the state server's clock; an append that arrives later is refused. It is when the sender is
             told of a failure at the latest: bytes that are still on their way then must not overtake what it sends
             and is told 2xx for afterwards.
+        policy: what was to become of members that cannot be read.
+        rejected: the members that were left out.
         prerequisites: hash entries (key, field, value) that must be there before the entry is: the segments'
             registration, and the requestParser. Written if absent, in the same round trip, every time: a state
             server that lost them without anybody noticing gets them back.
@@ -55,6 +57,8 @@ class Batch:
     targets: Sequence[Target]
     store_ids: Sequence[str]
     not_after_ms: int
+    policy: MemberPolicy = DEFAULT_MEMBER_POLICY
+    rejected: Rejections = field(default_factory=Rejections)
     prerequisites: Sequence[tuple[str, str, str]] = ()
 
 
@@ -102,10 +106,10 @@ class Appends:
         needed = list(dict.fromkeys(entry for batch in batches for entry in batch.prerequisites))
 
         def queue(pipe: Any) -> None:
-            for key, field, value in needed:
-                pipe.hsetnx(key, field, value)
+            for key, name, value in needed:
+                pipe.hsetnx(key, name, value)
             for batch in batches:
-                _queue_append(pipe, batch, batch.targets[0], "body", compress(batch.body), payload_id="")
+                _queue_append(pipe, batch, batch.targets[0])
 
         replies = self._pipeline(queue)
         failures = dict(zip(needed, map(_failure, replies[: len(needed)]), strict=True))
@@ -136,14 +140,13 @@ class Appends:
         payload = keyspace.payload(batch.batch_id)
 
         def queue(pipe: Any) -> None:
-            for key, field, value in batch.prerequisites:
-                pipe.hsetnx(key, field, value)
+            for key, name, value in batch.prerequisites:
+                pipe.hsetnx(key, name, value)
             pipe.zadd(keyspace.PAYLOADS, {batch.batch_id: batch.not_after_ms})
             pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))
             pipe.hset(payload, mapping={"codec": codec, "body": data})
             for target in batch.targets:
-                part = compress(pack_slice(target.cohort.members))
-                _queue_append(pipe, batch, target, "slice", part, payload_id=batch.batch_id)
+                _queue_append(pipe, batch, target, payload_id=batch.batch_id)
 
         replies = self._pipeline(queue)
         outcomes = [
@@ -200,27 +203,36 @@ def _queue_claims(batch: Batch, create: str, pipe: Any) -> None:
         pipe.evalsha(script("claim").sha, 1, _base(batch, target), *claim)
 
 
-def _queue_append(
-    pipe: Any, batch: Batch, target: Target, kind: Kind, packed: tuple[bytes, bytes], *, payload_id: str
-) -> None:
+def _queue_append(pipe: Any, batch: Batch, target: Target, *, payload_id: str = "") -> None:
+    """Queue the append of one entry; ``payload_id`` says where the body lies when the segments share it."""
     cohort = target.cohort
+    rejected = batch.rejected if target is batch.targets[0] else Rejections()
+    body = None if payload_id else compress(batch.body)
+    # Where members were left out, workers get what is left ready to use: finding out again would cost them more.
+    sliced = body is None or batch.rejected.count > 0
     fields = pack_fields(
         integration_key=batch.integration_key,
         parser_digest=batch.parser_digest,
-        kind=kind,
-        codec=packed[0],
-        data=packed[1],
+        policy=batch.policy,
+        kind="slice" if sliced else "body",
+        content=compress(pack_slice(cohort.members)) if sliced or body is None else body,
+        original=body if sliced else None,
         payload_id=payload_id,
+        rejected=rejected,
     )
-    facts = (batch.batch_id, batch.context_kind, batch.integration_key, cohort.cohort_id, cohort.name or "")
     pipe.evalsha(
         script("append").sha,
         1,
         _base(batch, target),
-        *facts,
+        batch.batch_id,
+        batch.context_kind,
+        batch.integration_key,
+        cohort.cohort_id,
+        cohort.name or "",
         cohort.url or "",
         payload_id,
         batch.not_after_ms,
+        rejected.count,
         len(fields),
         *fields,
         *batch.store_ids,

@@ -9,6 +9,8 @@ from typing import Literal
 import msgspec
 import zstandard
 
+from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, RejectedMember, Rejections
+
 Kind = Literal["body", "slice"]
 
 VERSION = b"1"
@@ -25,21 +27,29 @@ class Entry:
         batch_id: id of the accepted request.
         batches_total: how many entries this log had ever taken, up to and with this one.
         bytes_total: the same for the bytes of the entries' fields.
+        integration_key: the integration that it came through.
         parser_digest: which requestParser it was accepted under; every later parse uses that one.
-        kind: "body" (the request's bytes, unchanged) or "slice" (this segment's part of a shared payload, parsed).
+        policy: what was to become of members that cannot be read; every later parse uses that one, too.
+        kind: "body" (the request's bytes, unchanged) or "slice" (this segment's part of the payload, parsed: where
+            several segments share it, or members were left out of it).
         codec, data: the bytes as stored; ``content`` undoes the codec.
         dead: decided to be dead, for all stores; folds skip it.
+        rejected: the members that were left out of the payload, packed; empty when there are none. Of a payload of
+            several segments, only its own cohort's entry has them.
     """
 
     entry_id: str
     batch_id: str
     batches_total: int
     bytes_total: int
+    integration_key: str
     parser_digest: str
+    policy: MemberPolicy
     kind: Kind
     codec: bytes
     data: bytes
     dead: bool = False
+    rejected: bytes = b""
 
     def content(self) -> bytes:
         """The request's body, or the slice, decompressed."""
@@ -63,13 +73,42 @@ def decompress(codec: bytes, data: bytes) -> bytes:
 
 
 def pack_fields(
-    *, integration_key: str, parser_digest: str, kind: Kind, codec: bytes, data: bytes, payload_id: str
+    *,
+    integration_key: str,
+    parser_digest: str,
+    policy: MemberPolicy,
+    kind: Kind,
+    content: tuple[bytes, bytes],
+    original: tuple[bytes, bytes] | None = None,
+    payload_id: str = "",
+    rejected: Rejections | None = None,
 ) -> list[str | bytes]:
-    """The fields that a receiver decides; the append adds batch id and totals (b, n, s)."""
-    fields: list[str | bytes] = ["v", VERSION, "i", integration_key, "m", parser_digest, "e", "reject", "k", kind]
+    """The fields that a receiver decides; the append adds batch id and totals (b, n, s).
+
+    Args:
+        integration_key: i.
+        parser_digest: m.
+        policy: e.
+        kind: k.
+        content: c and p, the body or the slice, compressed.
+        original: d and o, the body beside a slice, where it lies in the entry.
+        payload_id: r, where the body lies that a slice was taken from.
+        rejected: x, the members left out, if there are any.
+    """
+    fields: list[str | bytes] = ["v", VERSION, "i", integration_key, "m", parser_digest, "e", policy, "k", kind]
     if payload_id:
         fields += ["r", payload_id]
-    return [*fields, "c", codec, "p", data]
+    if original is not None:
+        fields += ["d", original[0], "o", original[1]]
+    if rejected is not None and rejected.count:
+        fields += ["x", msgspec.msgpack.encode((rejected.count, rejected.listed))]
+    return [*fields, "c", content[0], "p", content[1]]
+
+
+def unpack_rejected(packed: bytes) -> Rejections:
+    """What an entry's ``rejected`` says."""
+    count, listed = _rejected_decoder.decode(packed)
+    return Rejections(count, listed)
 
 
 def unpack(entry_id: bytes, fields: Sequence[bytes], dead: int) -> Entry:
@@ -86,16 +125,20 @@ def unpack(entry_id: bytes, fields: Sequence[bytes], dead: int) -> Entry:
         batch_id=found[b"b"].decode(),
         batches_total=int(found[b"n"]),
         bytes_total=int(found[b"s"]),
+        integration_key=found[b"i"].decode(),
         parser_digest=found[b"m"].decode(),
+        policy="skip" if found[b"e"] == b"skip" else DEFAULT_MEMBER_POLICY,
         kind="slice" if found[b"k"] == b"slice" else "body",
         codec=found[b"c"],
         data=found[b"p"],
         dead=bool(dead),
+        rejected=found.get(b"x", b""),
     )
 
 
 _slice_encoder = msgspec.msgpack.Encoder()
 _slice_decoder = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
+_rejected_decoder = msgspec.msgpack.Decoder(tuple[int, list[RejectedMember]])
 
 
 def pack_slice(members: Mapping[str, bool]) -> bytes:

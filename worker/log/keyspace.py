@@ -13,6 +13,7 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
     S:gN:recent        zset    batch id -> accept time, for a minute: a retried append changes nothing
     S:gN:dead          hash    entry id -> reason and message; folds skip these entries
     S:gN:refs          zset    payload id -> the entry's ordinal, of entries that share a payload with other segments
+    S:gN:rejected      zset    entry id -> the entry's ordinal, of entries whose payload had members that were left out
     S:gN:releasing     set     payload ids whose entries are trimmed and whose payload must still be told
     S:gN:cursor:STORE  hash    position (id of the last applied entry), batches and bytes (totals up to there), epoch
                                (rewinds so far), woken (1: a wake-up is outstanding), lease (token), beat (renewals)

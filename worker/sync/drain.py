@@ -198,5 +198,5 @@ def read_members(wiring: Wiring, entry: Entry) -> dict[str, bool]:
     """
     if entry.kind == "slice":
         return unpack_slice(entry.content())
-    # A body in the log names one cohort: those that name several are stored as slices.
-    return wiring.parsers.get(entry.parser_digest).decode(entry.content()).cohorts[0].members
+    # A body in the log names one cohort, and all its members could be read: others are stored as slices.
+    return wiring.parsers.get(entry.parser_digest).decode(entry.content(), entry.policy).cohorts[0].members

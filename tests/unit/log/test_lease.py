@@ -85,7 +85,7 @@ def test_advance_refuses_to_go_beyond_the_last_entry(redis_client: redis.Redis) 
     append(redis_client, batch())
     lease = take(redis_client)
     [entry] = read(lease)
-    beyond = Entry("9999999999999-0", "x", 9, 9, "d", "body", b"", b"")
+    beyond = Entry("9999999999999-0", "x", 9, 9, "acme", "d", "reject", "body", b"", b"")
     with pytest.raises(Unavailable, match="BEYOND"):
         lease.advance(beyond, 0)
     lease.advance(entry, 0)

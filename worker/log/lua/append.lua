@@ -1,12 +1,13 @@
 -- Append one batch to its segment's log (rule 1): create the segment or refuse the context kind, de-duplicate, stamp.
 -- ARGV: batch_id, context_kind, integration_key, cohort_id, name, url, payload_id ('' if the entry holds the body),
 --       not_after (ms of this server's clock: later than that, somebody was told that it failed),
---       n, n entry fields and values, then the store ids of the environment
+--       rejected (how many members were left out: then the entry is listed), n, n entry fields and values, then the
+--       store ids of the environment
 -- Returns {'expired'} | {'taken'} (the key is another cohort's) | {'kind', existing kind} | {'duplicate', generation, store ids due ...}
 --       | {'appended', generation, store ids due ...}
 local batch_id, kind, integration, cohort, name, url, payload_id, not_after =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
-local fields = tonumber(ARGV[9])
+local rejected, fields = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -21,7 +22,7 @@ local recent = base .. ':g' .. generation .. ':recent'
 if redis.call('ZSCORE', recent, batch_id) then
   -- The reply of the first try was lost, and with it the wake-up that it claimed: say again what is due.
   local reply = {'duplicate', generation}
-  for i = 10 + fields, #ARGV do
+  for i = 11 + fields, #ARGV do
     local cursor = cursor_key(generation, ARGV[i])
     if lease(cursor) == '' and after(last(generation), position(cursor)) then reply[#reply + 1] = ARGV[i] end
   end
@@ -29,7 +30,7 @@ if redis.call('ZSCORE', recent, batch_id) then
 end
 
 local size, entry = 0, {}
-for i = 10, 9 + fields do
+for i = 11, 10 + fields do
   entry[#entry + 1] = ARGV[i]
   size = size + #ARGV[i]
 end
@@ -45,6 +46,7 @@ redis.call('HSET', segment_key, 'accepted_ms', accepted)
 if name ~= '' then redis.call('HSET', segment_key, 'name', name) end
 if url ~= '' then redis.call('HSET', segment_key, 'url', url) end
 if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
+if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
 
 -- Only now that the entry is there: a try that failed halfway must not make the next one a duplicate.
 redis.call('ZADD', recent, now, batch_id)
@@ -52,7 +54,7 @@ redis.call('ZREMRANGEBYSCORE', recent, '-inf', minute_ago)
 redis.call('PEXPIRE', recent, 120000)
 
 local reply = {'appended', generation}
-for i = 10 + fields, #ARGV do
+for i = 11 + fields, #ARGV do
   if arm(generation, ARGV[i]) == 1 then reply[#reply + 1] = ARGV[i] end
 end
 return reply

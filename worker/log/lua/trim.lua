@@ -37,6 +37,7 @@ for i = 1, #refs do
   redis.call('SADD', prefix .. ':releasing', refs[i])
   redis.call('ZREM', prefix .. ':refs', refs[i])
 end
+redis.call('ZREMRANGEBYSCORE', prefix .. ':rejected', '-inf', gone)
 local reply = {dropped}
 local releasing = redis.call('SMEMBERS', prefix .. ':releasing')
 for i = 1, #releasing do reply[#reply + 1] = releasing[i] end
