@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 from dotpromptz_handlebars import Handlebars
 from msgspec import Raw
 
+from worker.manifest.response_bounds import LARGEST_ANSWER_BYTES, Bounds
+from worker.manifest.response_marks import has_marks, masked, sides, unmarked
+from worker.manifest.response_values import Root, look_up
+
 if TYPE_CHECKING:
     from worker.manifest.manifest import Manifest
 
+# How much of the template's own text is quoted on either side of a fault.
+_EXCERPT = 30
+
 _json_text = msgspec.json.Decoder(Raw)
-_json_object = msgspec.json.Decoder(dict[str, Raw])
-_json_array = msgspec.json.Decoder(list[Raw])
+
+
+class UnrenderableResponse(Exception):
+    """Raised when a template does not come out as JSON; the text says why, in words of the template's alone."""
 
 
 @dataclass(frozen=True)
@@ -41,104 +50,113 @@ class ResponseFacts:
 class ResponseTemplate:
     """A compiled jsonResponseBody. Safe to share among threads.
 
+    A string stands as the text between its JSON quotes, with two braces and with three; every other value stands as
+    its JSON, and what is missing or null as nothing. What a rendering may do is bounded (``response_bounds``).
+
     Raises:
         ValueError: on construction; the template's syntax is wrong.
     """
 
     def __init__(self, source: str) -> None:
+        if has_marks(source):
+            raise ValueError("a control character")
         # Escaping for HTML would turn quotes into &quot;; strings are escaped for JSON before they reach the template.
         engine = Handlebars(escape_html=False)
         engine.register_helper("log", lambda _arguments, _options: "")  # the library's own prints to stdout
-        engine.register_helper("lookup", _lookup)
-        self._render: Callable[[dict[str, Any]], str] = engine.compile(source)
-        self._mentions_body = "requestBody" in source or "@root" in source
-
-    def render(self, facts: ResponseFacts) -> bytes | None:
-        """The answer's JSON, or None when what comes out is no JSON."""
-        context: dict[str, Any] = {
-            "statusCode": facts.status_code,
-            "errorMessage": _escaped(facts.error_message),
-            "projectKey": _escaped(facts.project_key),
-            "environmentKey": _escaped(facts.environment_key),
-            "segmentKey": _escaped(facts.segment_key),
-            "segmentUrl": _escaped(facts.segment_url),
-        }
-        if self._mentions_body:
-            context["requestBody"] = _body_value(facts.request_body)
+        engine.register_helper("lookup", lambda arguments, _options: look_up(arguments))
         try:
-            return bytes(_json_text.decode(self._render(context).encode()))
-        except Exception:  # noqa: BLE001 - a template may fail in any way; the partner gets a sound answer all the same
-            return None
+            self._render: Callable[[Any], str] = engine.compile(source)
+        except ValueError:
+            raise
+        except Exception as error:
+            # The library stumbles over tags such as {{/}} in ways of its own.
+            raise ValueError("a tag that cannot be read") from error
+
+    def render(self, facts: ResponseFacts) -> bytes:
+        """The answer: JSON in UTF-8, one value.
+
+        Raises:
+            UnrenderableResponse: what comes out is no JSON, the template asks for a helper or partial that there is
+                not, or it does more for this request than a rendering may.
+        """
+        root = Root(
+            {
+                "statusCode": _json(facts.status_code),
+                "errorMessage": _json(facts.error_message),
+                "projectKey": _json(facts.project_key),
+                "environmentKey": _json(facts.environment_key),
+                "segmentKey": _json(facts.segment_key),
+                "segmentUrl": _json(facts.segment_url),
+            },
+            facts.request_body,
+            Bounds(),
+        )
+        try:
+            marked = self._render(root)
+        except RecursionError:
+            raise UnrenderableResponse(
+                "the template cannot be rendered: its blocks or partials nest too deep"
+            ) from None
+        except ValueError as error:
+            raise UnrenderableResponse(f"the template cannot be rendered: {masked(str(error))}") from None
+        except Exception as error:  # noqa: BLE001
+            # A fault of the library's. Its text may hold anything.
+            raise UnrenderableResponse(f"the template cannot be rendered: {type(error).__name__}") from None
+        return _checked(marked)
 
 
 def render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:
-    """The body that a manifest's own answer has.
+    """The body that a manifest's own answer has; ``ResponseTemplate.render`` also tells why there is none.
 
     Returns:
         JSON, to be sent with a status that carries a body (200 on success), or None when the manifest asks for no
         answer of its own or its template did not come out as JSON: then answer as for any other integration, with an
         empty 204 on success and ``{"code", "message"}`` on failure.
     """
-    return None if manifest.response_template is None else manifest.response_template.render(facts)
-
-
-def _escaped(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
-def _lookup(arguments: list[Any], _options: object) -> Any:
-    # The library's own helper knows dict and list only.
-    container, key = arguments
-    if isinstance(container, Mapping):
-        return container.get(key)
-    return container[int(key)] if str(key).isdigit() and int(key) < len(container) else None
-
-
-def _body_value(body: bytes) -> Any:
+    if manifest.response_template is None:
+        return None
     try:
-        return _value(_json_text.decode(body.removeprefix(b"\xef\xbb\xbf")))
-    except (ValueError, RecursionError):
-        return None  # the failure being answered may be just this
+        return manifest.response_template.render(facts)
+    except UnrenderableResponse:
+        return None
 
 
-def _value(value: Raw) -> Any:
-    """A JSON value as a template is to see it: a string stays escaped as the partner escaped it."""
-    text = bytes(value).decode()
-    match text[0]:
-        case "{":
-            return _Object(_json_object.decode(value))
-        case "[":
-            return _Array(_json_array.decode(value))
-        case '"':
-            return text[1:-1]
-        case "t" | "f":
-            return text == "true"
-        case "n":
-            return None
-    return text if text.strip("-0.") else 0  # what Handlebars takes for false
+def _json(fact: str | int) -> Raw:
+    # A fact must not be what an answer fails of, whatever is in it.
+    return Raw(msgspec.json.encode(fact.encode(errors="replace").decode() if isinstance(fact, str) else fact))
 
 
-# A body may hold a hundred thousand members, of which a template names none: levels are opened when they are met.
-class _Object(Mapping[str, Any]):
-    def __init__(self, values: dict[str, Raw]) -> None:
-        self._values = values
+def _checked(marked: str) -> bytes:
+    text = unmarked(marked)
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise UnrenderableResponse("the template has an unpaired surrogate") from None
+    if len(encoded) > LARGEST_ANSWER_BYTES:
+        raise UnrenderableResponse(f"the answer is longer than {LARGEST_ANSWER_BYTES} bytes for this request")
+    try:
+        # Strict: it refuses NaN, a second value, unpaired surrogates. Space around the value is left out.
+        return bytes(_json_text.decode(encoded))
+    except RecursionError:
+        raise UnrenderableResponse("what the template renders is nested too deep") from None
+    except ValueError:
+        _explain(marked, text)
 
-    def __getitem__(self, key: str) -> Any:
-        return _value(self._values[key])
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+def _explain(marked: str, text: str) -> NoReturn:
+    """Say where a rendered text stops being JSON, quoting the template's own part of it only."""
+    try:
+        json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        before, after = sides(marked, error.pos)
+        raise UnrenderableResponse(
+            f"what the template renders is no JSON at character {error.pos + 1}, "
+            f"between {before[-_EXCERPT:]!r} and {after[:_EXCERPT]!r}: {error.msg}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UnrenderableResponse(f"what the template renders is no JSON: {error}") from None
+    raise UnrenderableResponse("what the template renders is no JSON: a string in it has an unpaired surrogate")
 
-    def __len__(self) -> int:
-        return len(self._values)
 
-
-class _Array(Sequence[Any]):
-    def __init__(self, values: list[Raw]) -> None:
-        self._values = values
-
-    def __getitem__(self, index: Any) -> Any:
-        return _value(self._values[index])
-
-    def __len__(self) -> int:
-        return len(self._values)
+def _refuse_constant(_name: str) -> NoReturn:
+    raise ValueError("it has NaN or Infinity where a value belongs")

@@ -18,7 +18,7 @@ from worker.log.append import Batch, Target
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import Catalog
 from worker.manifest.manifest import Manifest
-from worker.manifest.response import ResponseFacts, render
+from worker.manifest.response import ResponseFacts, UnrenderableResponse
 from worker.model import Payload
 from worker.receiver.answers import error_answer, success_answer
 from worker.receiver.appender import APPEND_WITHIN_SECONDS, Appender
@@ -224,10 +224,13 @@ class Webhook:
 
 def _render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:
     """The integration's own body for an answer, or None: the payload's fate never hangs on a template."""
-    body = render(manifest, facts)
-    if body is None and manifest.response_template is not None:
-        _log.error("answer.not_json", integration=manifest.key, status=facts.status_code)
-    return body
+    if manifest.response_template is None:
+        return None
+    try:
+        return manifest.response_template.render(facts)
+    except UnrenderableResponse as error:
+        _log.error("answer.not_json", integration=manifest.key, status=facts.status_code, problem=str(error))
+        return None
 
 
 def _authorize(directory: Directory, token: Token, environment_id: str) -> Environment:

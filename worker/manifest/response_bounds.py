@@ -1,0 +1,60 @@
+"""How much one rendering of a response template may do, for a partner's body decides how often its loops turn."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+# Looks into arrays and objects. A template that quotes five values of each of 1,000 members stays far below; the worst
+# body costs 0.1 s.
+MOST_STEPS = 20_000
+# The longest answer, and the most that all quoted values may have together.
+LARGEST_ANSWER_BYTES = 1024 * 1024
+# Opened, a container takes up to thirty times its text. A larger one is never opened whole: a member is looked up by
+# its name, an element by its index if that is small, and each such look reads the container from its beginning.
+LARGEST_OPENED_BYTES = 256 * 1024
+MOST_OPENED_BYTES = 8 * LARGEST_OPENED_BYTES
+MOST_SCANS = 64
+FIRST_ELEMENTS = 16
+
+LARGE = f"an array or object of more than {LARGEST_OPENED_BYTES} bytes"
+
+
+class Bounds:
+    """What is left to one rendering. Each has its own, so that templates can be shared among threads.
+
+    Raises:
+        ValueError: from every method, when nothing is left.
+    """
+
+    def __init__(self) -> None:
+        self._steps = MOST_STEPS
+        self._scans = MOST_SCANS
+        self._to_open = MOST_OPENED_BYTES
+        self._room = LARGEST_ANSWER_BYTES
+
+    def step(self) -> None:
+        """Count one look into a container."""
+        self._steps -= 1
+        if self._steps < 0:
+            raise ValueError(f"it looks up more than {MOST_STEPS} values for this request")
+
+    def may_open(self, container: Raw) -> bool:
+        """Whether a container is small enough to be opened whole; if so, count that."""
+        if len(container) > LARGEST_OPENED_BYTES:
+            return False
+        self._to_open -= len(container)
+        if self._to_open < 0:
+            raise ValueError(f"it opens arrays and objects of more than {MOST_OPENED_BYTES} bytes for this request")
+        return True
+
+    def scan(self) -> None:
+        """Count one reading of a container that is too large to be opened."""
+        self._scans -= 1
+        if self._scans < 0:
+            raise ValueError(f"it looks more than {MOST_SCANS} times into {LARGE}")
+
+    def show(self, length: int) -> None:
+        """Count the bytes of one value that is shown."""
+        self._room -= length
+        if self._room < 0:
+            raise ValueError(f"it quotes more than {LARGEST_ANSWER_BYTES} bytes of this request")
