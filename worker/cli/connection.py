@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +15,7 @@ from worker.cli.data_directory import CONNECTION_FILE, is_held
 from worker.errors import Misconfigured
 
 if TYPE_CHECKING:  # every command imports this module, and `segsync --help` must not wait for pydantic
-    from worker.records.directory import Environment
+    from worker.records.directory import Directory, Environment
     from worker.settings import Settings
     from worker.wiring import Wiring
 
@@ -25,6 +27,27 @@ DataDir = Annotated[
         "--data-dir", help="Data directory of the `segsync up` to ask. Default: .segsync, else SEGSYNC_* variables."
     ),
 ]
+
+EnvironmentName = Annotated[
+    str | None,
+    typer.Option("--environment", help="Its id, its key, or project/key. Default: the only one there is."),
+]
+
+
+@contextmanager
+def open_wiring(data_dir: Path | None) -> Iterator[Wiring]:
+    """Everything needed to look at the service, or to change its records; closed at the end.
+
+    Raises:
+        Misconfigured: there is no service to be found.
+    """
+    from worker.wiring import Wiring
+
+    wiring = Wiring(find_service(data_dir).settings)
+    try:
+        yield wiring
+    finally:
+        wiring.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +129,35 @@ def environments(wiring: Wiring) -> list[Environment]:
     if not found:
         raise Misconfigured("there is no environment in this state server yet: run `segsync init`")
     return found
+
+
+def environment_name(directory: Directory, environment_id: str) -> str:
+    """How people call an environment; its id when it is gone."""
+    found = directory.environments.get(environment_id)
+    return f"{found.project_key}/{found.environment_key}" if found else environment_id
+
+
+def find_environment(wiring: Wiring, wanted: str | None) -> Environment:
+    """The environment with that id, key or ``project/key``; the only one there is, when none is named.
+
+    Raises:
+        Misconfigured: there is none such, or several.
+        Unavailable: the state server is away.
+    """
+    known = environments(wiring)
+    found = [
+        environment
+        for environment in known
+        if wanted
+        in {
+            None,
+            environment.environment_id,
+            environment.environment_key,
+            f"{environment.project_key}/{environment.environment_key}",
+        }
+    ]
+    if len(found) != 1:
+        names = ", ".join(sorted(f"{environment.project_key}/{environment.environment_key}" for environment in known))
+        problem = "which environment?" if wanted is None else f"not one environment is meant by {wanted!r}:"
+        raise Misconfigured(f"{problem} there are {names}; name one with --environment")
+    return found[0]

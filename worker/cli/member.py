@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.connection import DataDir, environments, find_service
+from worker.cli.connection import DataDir, environments, open_wiring
 from worker.cli.console import printable
 
 
@@ -16,10 +16,8 @@ def command(
 ) -> None:
     """Show which segments a context key is in, read from the store that SDKs read."""
     from worker.log.segments import read_segments
-    from worker.wiring import Wiring
 
-    wiring = Wiring(find_service(data_dir).settings)
-    try:
+    with open_wiring(data_dir) as wiring:
         for environment in environments(wiring):
             keys = wiring.segment_keys.registered(environment.environment_id)
             known = {
@@ -35,5 +33,3 @@ def command(
                 print(f"in {len(found)} of {len(known)} segments")
                 for segment in found:
                     print(f"  {segment.segment_key}{f'  ({printable(segment.name)})' if segment.name else ''}")
-    finally:
-        wiring.close()

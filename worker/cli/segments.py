@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.cli.connection import DataDir, environments, find_service
+from worker.cli.connection import DataDir, environments, open_wiring
 from worker.cli.console import console, printable
 
 if TYPE_CHECKING:
@@ -16,15 +16,10 @@ if TYPE_CHECKING:
 
 def command(data_dir: DataDir = None) -> None:
     """List segments with their member counts and lag."""
-    from worker.wiring import Wiring
-
-    wiring = Wiring(find_service(data_dir).settings)
     out = console()
-    try:
+    with open_wiring(data_dir) as wiring:
         for environment in environments(wiring):
             out.print(_table(wiring, environment.environment_id, environment.environment_key))
-    finally:
-        wiring.close()
 
 
 def _table(wiring: Wiring, environment_id: str, environment_key: str) -> Table | str:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from worker.model import StoreRecord
+from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, StoreRecord
 
 Role = Literal["reader", "writer", "admin"]
 
@@ -46,14 +46,38 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def policy_field(environment_id: str, integration_key: str) -> str:
+    """Under which name the policy of an environment and an integration is kept; environment ids have no slash."""
+    return f"{environment_id}/{integration_key}"
+
+
 @dataclass(slots=True, frozen=True)
 class Directory:
-    """All records at one moment. ``version`` is another text after every change, and empty before the first."""
+    """All records at one moment.
+
+    Attributes:
+        version: another text after every change, and empty before the first.
+        environments: by id.
+        tokens: by hash.
+        stores: oldest first.
+        aliases: other ids that payloads may carry -> environment id.
+        policies: by ``policy_field``; those that are the default are left out.
+    """
 
     version: str = ""
     environments: Mapping[str, Environment] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
     stores: Sequence[StoreRecord] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    policies: Mapping[str, MemberPolicy] = field(default_factory=dict)
+
+    def environment(self, environment_id: str) -> Environment | None:
+        """The environment that a payload means: by its own id, or by an alias."""
+        return self.environments.get(environment_id) or self.environments.get(self.aliases.get(environment_id, ""))
+
+    def policy(self, environment_id: str, integration_key: str) -> MemberPolicy:
+        """What becomes of an integration's payloads in which single members cannot be read."""
+        return self.policies.get(policy_field(environment_id, integration_key), DEFAULT_MEMBER_POLICY)
 
     def token(self, plain: str) -> Token | None:
         """The token with this plain text; looked up by its hash, so timing tells nothing about the text."""

@@ -18,15 +18,17 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from worker.errors import Misconfigured
 from worker.model import StoreConfiguration, StoreRecord
 from worker.records.directory import Directory, Environment, Role, Token, token_hash
+from worker.records.tables import (
+    ALIASES,
+    ENVIRONMENTS,
+    POLICIES,
+    PROJECTS,
+    STORES,
+    TOKENS,
+    VERSION,
+    write_record,
+)
 from worker.state import state_errors
-
-# string: random, another with every change, so that a cached snapshot knows when it is old. No counter: after the
-# state server was wiped and filled again, a counter may stand where it stood.
-_VERSION = "segsync:records"
-_PROJECTS = "segsync:projects"  # hash: project key -> JSON
-_ENVIRONMENTS = "segsync:environments"  # hash: environment id -> JSON
-_TOKENS = "segsync:tokens"  # hash: SHA-256 of the token -> JSON
-_STORES = "segsync:stores"  # hash: store id -> JSON, with the store's password
 
 # Tokens are kept as plain hashes, which only keeps long ones secret; and they must pass through a header as they are.
 _SHORTEST_TOKEN = 16
@@ -67,7 +69,7 @@ class Records:
             Unavailable: the state server is away.
         """
         with state_errors():
-            return (cast("bytes | None", self._client.get(_VERSION)) or b"").decode()
+            return (cast("bytes | None", self._client.get(VERSION)) or b"").decode()
 
     def directory(self) -> Directory:
         """All records, as one consistent snapshot; those that this version cannot read are logged and left out.
@@ -76,15 +78,20 @@ class Records:
             Unavailable: the state server is away.
         """
         with state_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.get(_VERSION)
-            for key in (_ENVIRONMENTS, _TOKENS, _STORES):
+            pipe.get(VERSION)
+            for key in (ENVIRONMENTS, TOKENS, STORES):
                 pipe.hvals(key)
-            version, environments, tokens, stores = pipe.execute()
+            for key in (ALIASES, POLICIES):
+                pipe.hgetall(key)
+            version, environments, tokens, stores, aliases, policies = pipe.execute()
         return Directory(
             version=(version or b"").decode(),
             environments={found.environment_id: found for found in _readable(Environment, environments)},
             tokens={found.token_hash: found for found in _readable(Token, tokens)},
             stores=sorted(_readable(StoreRecord, stores), key=lambda store: store.store_id),
+            aliases={alias.decode(): environment_id.decode() for alias, environment_id in aliases.items()},
+            # Of policies that this version does not know, the default is the safe reading.
+            policies={field.decode(): "skip" for field, policy in policies.items() if policy == b"skip"},
         )
 
     def bootstrap(
@@ -144,8 +151,8 @@ class Records:
         )
         if not _ENVIRONMENT_ID.fullmatch(made.environment_id):
             raise Misconfigured(f"an environment id is 1 to 64 letters, digits, dots, dashes: not {environment_id!r}")
-        self._write(_PROJECTS, DEFAULT_PROJECT, json.dumps({"key": DEFAULT_PROJECT, "name": "Default"}))
-        self._write(_ENVIRONMENTS, made.environment_id, made.model_dump_json())
+        write_record(self._client, PROJECTS, DEFAULT_PROJECT, json.dumps({"key": DEFAULT_PROJECT, "name": "Default"}))
+        write_record(self._client, ENVIRONMENTS, made.environment_id, made.model_dump_json())
         return made
 
     def _bootstrap_token(self, role: Role, plain: str | None) -> str | None:
@@ -158,7 +165,7 @@ class Records:
             plain = f"segsync-{role}-{secrets.token_hex(16)}"
         if token_hash(plain) not in tokens:
             made = Token(token_hash=token_hash(plain), name=role, role=role, created_ms=int(time.time() * 1000))
-            self._write(_TOKENS, made.token_hash, made.model_dump_json())
+            write_record(self._client, TOKENS, made.token_hash, made.model_dump_json())
         return plain
 
     def _bootstrap_store(
@@ -187,17 +194,8 @@ class Records:
             version=existing.version + 1 if existing else 1,
             configuration=configuration,
         )
-        self._write(_STORES, made.store_id, _store_json(made), gone=gone)
+        write_record(self._client, STORES, made.store_id, _store_json(made), gone=gone)
         return made
-
-    def _write(self, key: str, field: str, text: str, gone: str | None = None) -> None:
-        """Write a record, in place of the one that is ``gone``."""
-        with state_errors(), self._client.pipeline(transaction=True) as pipe:
-            if gone is not None:
-                pipe.hdel(key, gone)
-            pipe.hset(key, field, text)
-            pipe.set(_VERSION, secrets.token_hex(8))
-            pipe.execute()
 
 
 def _readable(kind: type[Record], texts: Iterable[bytes]) -> Iterator[Record]:

@@ -1,0 +1,57 @@
+"""What may be set for one environment: other ids that payloads carry for it, and policies for members."""
+
+from __future__ import annotations
+
+import redis
+
+from worker.errors import Misconfigured
+from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy
+from worker.records.directory import policy_field
+from worker.records.records import Records
+from worker.records.tables import ALIASES, POLICIES, write_record
+
+_LONGEST_ALIAS = 256
+
+
+class EnvironmentOptions:
+    """Changes the options of environments. Running receivers follow within seconds."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def add_alias(self, alias: str, environment_id: str) -> None:
+        """Let payloads carry ``alias`` as their environment id: a partner's own project id, as Mixpanel sends it.
+
+        Raises:
+            Misconfigured: it is empty or too long, an environment's own id, or an alias of another environment.
+            Unavailable: the state server is away.
+        """
+        directory = Records(self._client).directory()
+        if not alias.isprintable() or not 0 < len(alias) <= _LONGEST_ALIAS:
+            raise Misconfigured(f"an alias is 1 to {_LONGEST_ALIAS} printable characters")
+        if alias in directory.environments:
+            raise Misconfigured(f"{alias} is an environment's own id; payloads that carry it are taken already")
+        taken = directory.aliases.get(alias, environment_id)
+        if taken != environment_id:
+            raise Misconfigured(f"{alias} is an alias of environment {taken}; remove it there first")
+        write_record(self._client, ALIASES, alias, environment_id)
+
+    def remove_alias(self, alias: str) -> None:
+        """Refuse payloads that carry ``alias`` from now on.
+
+        Raises:
+            Misconfigured: there is no such alias.
+            Unavailable: the state server is away.
+        """
+        if alias not in Records(self._client).directory().aliases:
+            raise Misconfigured(f"there is no alias {alias}")
+        write_record(self._client, ALIASES, alias, None)
+
+    def set_policy(self, environment_id: str, integration_key: str, policy: MemberPolicy) -> None:
+        """Say what becomes of an integration's payloads in which single members cannot be read.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        text = None if policy == DEFAULT_MEMBER_POLICY else policy
+        write_record(self._client, POLICIES, policy_field(environment_id, integration_key), text)
