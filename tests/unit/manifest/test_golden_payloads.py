@@ -1,4 +1,4 @@
-"""Every bundled manifest against the bodies its partner sends, in both directions."""
+"""Every bundled manifest against the bodies its partner sends, in both directions; and how golden files are read."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec import Raw
 
-from worker.manifest.catalog import bundled_directory, load_catalog
+from worker.errors import InvalidBatch
+from worker.manifest import golden as golden_module
+from worker.manifest.catalog import load_catalog
 from worker.manifest.examples import Change, example, example_keys
+from worker.manifest.golden import Golden, GoldenFiles, bundled_golden_directory, differences, golden_files, read_golden
 from worker.manifest.manifest import Manifest
-from worker.model import Payload
+from worker.manifest.request_parser import Fault
+from worker.receiver.golden_run import compare, run_golden
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 CATALOG = load_catalog()
-KEYS = sorted(path.stem for path in bundled_directory().glob("*.json"))
+KEYS = sorted(CATALOG)
+BUNDLED = [(key, file) for key in KEYS for file in golden_files(key).files]
+NAMES = [f"{key}/{file.stem}" for key, file in BUNDLED]
+
+each_golden = pytest.mark.parametrize(("key", "file"), BUNDLED, ids=NAMES)
 
 
 def manifest_of(key: str) -> Manifest:
@@ -24,40 +33,40 @@ def manifest_of(key: str) -> Manifest:
     return manifest
 
 
-def described(payload: Payload) -> dict[str, Any]:
-    return {
-        "environmentId": payload.environment_id,
-        "contextKind": payload.context_kind,
-        "cohorts": [
-            {
-                "cohortId": cohort.cohort_id,
-                "cohortName": cohort.name,
-                "cohortUrl": cohort.url,
-                "add": [member for member, added in cohort.members.items() if added],
-                "remove": [member for member, added in cohort.members.items() if not added],
-            }
-            for cohort in payload.cohorts
-        ],
-    }
+def golden_of(file: Path) -> Golden:
+    golden = read_golden(file.read_bytes())
+    assert isinstance(golden, Golden), golden
+    return golden
 
 
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("direction", ["add", "remove"])
-def test_a_golden_body_means_what_is_written_beside_it(key: str, direction: str) -> None:
-    golden = json.loads((GOLDEN / key / f"{direction}.json").read_text())
-
-    payload = manifest_of(key).decoder.decode(json.dumps(golden["body"]).encode())
-
-    assert described(payload) == golden["expected"]
+@each_golden
+def test_a_golden_body_comes_to_what_is_written_beside_it(key: str, file: Path) -> None:
+    assert list(compare(manifest_of(key), golden_of(file))) == []
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_a_golden_body_takes_the_fast_way(key: str) -> None:
-    body = json.dumps(json.loads((GOLDEN / key / "add.json").read_text())["body"]).encode()
-    decoder = manifest_of(key).decoder
-
+@each_golden
+def test_a_golden_body_takes_the_fast_way_and_the_exact_one_agrees(key: str, file: Path) -> None:
+    golden, decoder = golden_of(file), manifest_of(key).decoder
+    expected = json.loads(bytes(golden.expected))
     assert decoder._fast is not None
-    assert decoder._fast.read(body) == decoder._exact.read(body)
+
+    fast = decoder._fast.read(golden.body)
+
+    if expected["ok"] and not expected.get("rejected"):
+        assert fast == decoder._exact.read(golden.body)
+    else:
+        assert fast is None
+        with pytest.raises(InvalidBatch):
+            decoder._exact.read(golden.body)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_bundled_manifest_has_golden_bodies_of_both_directions(key: str) -> None:
+    assert run_golden(manifest_of(key), golden_files(key).files).lacking == []
+
+
+def test_golden_bodies_are_of_bundled_manifests_only() -> None:
+    assert {path.name for path in bundled_golden_directory().iterdir() if path.is_dir()} == set(KEYS)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -79,6 +88,99 @@ def test_every_bundled_manifest_has_an_example() -> None:
     assert example_keys() == KEYS
 
 
-def test_every_bundled_manifest_has_golden_bodies() -> None:
-    assert sorted(path.name for path in GOLDEN.iterdir() if path.is_dir()) == KEYS
-    assert len(KEYS) == 12
+def test_a_golden_body_is_taken_byte_for_byte() -> None:
+    body = b'{ "a" : 1.50, "a":\t99999999999999999999 }'
+    golden = read_golden(b'\xef\xbb\xbf{"expected": {"ok": true}, "policy": "skip", "body": %s }' % body)
+
+    assert isinstance(golden, Golden)
+    assert (golden.body, golden.policy) == (body, "skip")
+
+
+WRONG_FORMS = {
+    "": ("", "is no JSON in UTF-8"),
+    "[]": ("", "Expected `object`, got `array`"),
+    '{"body": {}, "expected": {"ok": true}} {}': ("", "is no JSON in UTF-8"),
+    '{"body": {}}': ("", "missing required field `expected`"),
+    '{"expected": {"ok": true}}': ("", "missing required field `body`"),
+    '{"body": {}, "expected": {}}': ("/expected", "is empty: nothing would be compared"),
+    '{"body": {}, "expected": []}': ("/expected", "Expected `object`"),
+    '{"body": {}, "expected": {"ok": "\\ud800"}}': ("", "is no JSON in UTF-8"),
+    f'{{"body": {{}}, "expected": {{"ok": {"1" * 5000}}}}}': ("/expected", "cannot be read"),
+    '{"body": {}, "expected": {"ok": true}, "policy": "lenient"}': ("/policy", "Invalid enum value 'lenient'"),
+    '{"body": {}, "expected": {"ok": true}, "description": 5}': ("/description", "Expected `str`"),
+    '{"body": {}, "expect": {"ok": true}}': ("", "unknown field `expect`"),
+    f'{{"body": {"[" * 100_000}{"]" * 100_000}, "expected": {{"ok": true}}}}': ("", "is nested too deep"),
+}
+
+
+@pytest.mark.parametrize(("content", "fault"), WRONG_FORMS.items(), ids=[text[:60] for text in WRONG_FORMS])
+def test_what_is_wrong_with_a_golden_file_is_told_with_its_place(content: str, fault: tuple[str, str]) -> None:
+    found = read_golden(content.encode())
+
+    assert isinstance(found, Fault)
+    assert found.pointer == fault[0]
+    assert fault[1] in found.message
+
+
+def test_a_golden_file_that_is_no_utf8_is_told() -> None:
+    found = read_golden(b'{"description": "\xff", "body": {}, "expected": {"ok": true}}')
+    assert isinstance(found, Fault)
+    assert "UTF-8" in found.message
+
+
+def differences_of(expected: Any, actual: Any) -> list[tuple[Any, ...]]:
+    wanted, found = (
+        Raw(value if isinstance(value, bytes) else msgspec.json.encode(value)) for value in (expected, actual)
+    )
+    return [tuple(difference) for difference in differences(wanted, found)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "found"),
+    [
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": 3}, []),  # only members that are given are compared
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, [("/a/b", "1", "2")]),
+        ({"a": 1, "b": 2}, {"a": 3}, [("/a", "1", "3"), ("/b", "2", None)]),
+        ({"a": None}, {}, [("/a", "null", None)]),
+        ([1, 2], [1, 2], []),
+        ([1, 2], [2, 1], [("/0", "1", "2"), ("/1", "2", "1")]),
+        ([1], [1, 2], [("/1", None, "2")]),
+        ([1, 2], [1], [("/1", "2", None)]),
+        ([{"a": 1}], [{"a": 1, "b": 2}], []),
+        ({"a": []}, {"a": {}}, [("/a", "[]", "{}")]),
+        ({"a": "1"}, {"a": 1}, [("/a", '"1"', "1")]),
+        ({"a": True}, {"a": 1}, [("/a", "true", "1")]),
+        ({"a": 1}, {"a": 1.0}, [("/a", "1", "1.0")]),
+        (b'{"a": "\\u00e9\\n"}', {"a": "é\n"}, []),
+        (b'{"a":   [ 1 ,\n {} ]}', {"a": [1, {}]}, []),
+        (b'{"a": 99999999999999999998}', {"a": 99999999999999999999}, [("/a", "9" * 19 + "8", "9" * 20)]),
+        ({"a/b": {"c~d": 1}}, {"a/b": {"c~d": 2}}, [("/a~1b/c~0d", "1", "2")]),
+        (1, 1, []),
+        ({"a": 1}, 5, [("", '{"a":1}', "5")]),
+    ],
+)
+def test_differences_are_told_by_pointer_in_the_order_expected(
+    expected: Any, actual: Any, found: list[tuple[Any, ...]]
+) -> None:
+    assert differences_of(expected, actual) == found
+
+
+def test_ones_own_golden_files_join_the_bundled_ones_and_hide_those_of_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "bundled/mine/a.json",
+        "bundled/mine/b.json",
+        "own/mine/b.json",
+        "own/mine/.c.json",
+        "more/mine/b.json",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(golden_module, "bundled_golden_directory", lambda: tmp_path / "bundled")
+
+    assert golden_files("mine", [tmp_path / "own", tmp_path / "more", tmp_path / "none"]) == GoldenFiles(
+        [tmp_path / "bundled/mine/a.json", tmp_path / "own/mine/b.json", tmp_path / "more/mine/b.json"],
+        [tmp_path / "bundled/mine/b.json"],
+    )
+    assert golden_files("other", [tmp_path / "own"]) == ([], [])
