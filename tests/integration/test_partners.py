@@ -73,7 +73,7 @@ def partners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Partners]:
 
 def test_every_bundled_manifest_has_an_example() -> None:
     assert set(example_keys()) == set(load_catalog())
-    assert len(example_keys()) == 12
+    assert len(example_keys()) == 13
 
 
 @pytest.mark.parametrize("key", example_keys())

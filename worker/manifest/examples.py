@@ -121,6 +121,25 @@ def _parameters(prefix: str, member_id: str, actions: tuple[str, str]) -> Callab
     return build
 
 
+def _mixpanel(change: Change) -> list[Body]:
+    # A cohort of up to 1,000 members is one page; what was exported at once has one session id.
+    return [
+        {
+            "action": "add_members" if added else "remove_members",
+            "parameters": {
+                "mixpanel_project_id": change.environment_id,
+                "mixpanel_cohort_name": change.cohort_name,
+                "mixpanel_cohort_id": change.cohort_id,
+                "mixpanel_cohort_description": "",
+                "mixpanel_session_id": "5b2f1c9e",
+                "page_info": {"total_pages": 1, "page_count": 1},
+                "members": [{**member, "email": ""} for member in _members(members, "mixpanel_distinct_id")],
+            },
+        }
+        for added, members in change.by_direction
+    ]
+
+
 def _cohort(change: Change) -> Body:
     return {
         "environmentId": change.environment_id,
@@ -149,6 +168,7 @@ _BUILDERS: dict[str, Callable[[Change], list[Body]]] = {
     "fulcrum": _two_arrays("included"),
     "heap-inbound": _heap,
     "hightouch": _hightouch,
+    "mixpanel": _mixpanel,
     "rudderstack": _two_arrays("listData"),
     "segment-audiences": _segment,
     "sumatra-synced-segments": _two_arrays("included"),

@@ -81,10 +81,11 @@ def test_a_response_body_must_be_a_string() -> None:
     ]
 
 
-def test_the_twelve_public_integrations_are_bundled_and_usable() -> None:
+def test_the_twelve_public_integrations_and_mixpanel_s_webhook_are_bundled_and_usable() -> None:
     catalog = load_catalog()
 
-    assert len(catalog) == 12
+    assert len(catalog) == 13
+    assert "mixpanel" in catalog
     assert all(isinstance(manifest, Manifest) for manifest in catalog.values())
 
 
@@ -108,7 +109,7 @@ def test_both_layouts_load_and_the_overlay_hides_the_bundled_one(tmp_path: Path)
 
     catalog = load_catalog(tmp_path)
 
-    assert len(catalog) == 13
+    assert len(catalog) == 14
     assert [catalog[key].key for key in ("acme", "amplitude")] == ["acme", "amplitude"]
     assert [m.name for m in catalog.values() if isinstance(m, Manifest)].count("Acme") == 2
 
