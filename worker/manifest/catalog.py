@@ -35,20 +35,74 @@ def load_catalog(overlay: Path | None = None) -> Catalog:
     Raises:
         Misconfigured: the overlay is no directory that can be listed.
     """
-    catalog = _load(bundled_directory())
-    return catalog if overlay is None else {**catalog, **_load(overlay)}
+    return CatalogWatch(overlay).current
 
 
-def _load(directory: Path) -> dict[str, Manifest | BrokenManifest]:
+class CatalogWatch:
+    """The catalog, kept in step with the files.
+
+    ``look`` reads the files' contents, not their dates: those of a file that is replaced by an older one, of a mounted
+    ConfigMap, or of two writes in one tick of the clock tell nothing.
+
+    Raises:
+        Misconfigured: on construction; the overlay is no directory that can be listed.
+    """
+
+    def __init__(self, overlay: Path | None = None) -> None:
+        self._overlay = overlay
+        self._contents = _read_all(overlay)
+        self._doubted: dict[str, bytes | Fault | None] = {}
+        self.current: Catalog = {key: _manifest(key, content) for key, content in self._contents.items()}
+
+    def look(self) -> list[str]:
+        """Look at the files again; returns the keys whose manifest is another one, new or gone.
+
+        What would take an endpoint away (a file that is gone, or broken) counts only once it was seen at two looks in a
+        row: many editors write files in pieces, or move them away and back, and partners drop what is answered 404.
+
+        Raises:
+            Misconfigured: the overlay cannot be listed; the catalog stays as it was.
+        """
+        seen = _read_all(self._overlay)
+        catalog = dict(self.current)
+        doubted, self._doubted = self._doubted, {}
+        changed = []
+        for key in sorted({*self._contents, *seen}):
+            content = seen.get(key)
+            if key in self._contents and content == self._contents[key]:
+                continue
+            manifest = None if content is None else _manifest(key, content)
+            if not isinstance(manifest, Manifest) and doubted.get(key, _NOTHING) != content:
+                self._doubted[key] = content
+                continue
+            changed.append(key)
+            if content is None or manifest is None:
+                del self._contents[key], catalog[key]
+            else:
+                self._contents[key], catalog[key] = content, manifest
+        self.current = catalog
+        return changed
+
+
+_NOTHING = Fault("", "was not doubted")
+
+
+def _read_all(overlay: Path | None) -> dict[str, bytes | Fault]:
+    """What each manifest's file holds, or why it cannot be known."""
+    found = _read_directory(bundled_directory())
+    return found if overlay is None else {**found, **_read_directory(overlay)}
+
+
+def _read_directory(directory: Path) -> dict[str, bytes | Fault]:
     try:
         entries = sorted(directory.iterdir())
     except OSError as error:
         raise Misconfigured(f"manifests: cannot list {directory}: {error.strerror}") from None
-    catalog: dict[str, Manifest | BrokenManifest] = {}
+    contents: dict[str, bytes | Fault] = {}
     for key, file in _files(entries):
-        twice = BrokenManifest(key, (Fault("", f"is there twice: {key}.json and {key}/manifest.json"),))
-        catalog[key] = twice if key in catalog else _read(key, file)
-    return catalog
+        twice = Fault("", f"is there twice: {key}.json and {key}/manifest.json")
+        contents[key] = twice if key in contents else _read(file)
+    return contents
 
 
 def _files(entries: list[Path]) -> Iterator[tuple[str, Path]]:
@@ -62,8 +116,12 @@ def _files(entries: list[Path]) -> Iterator[tuple[str, Path]]:
             yield entry.stem, entry
 
 
-def _read(key: str, file: Path) -> Manifest | BrokenManifest:
+def _read(file: Path) -> bytes | Fault:
     try:
-        return read_manifest(key, file.read_bytes())
+        return file.read_bytes()
     except OSError as error:
-        return BrokenManifest(key, (Fault("", f"cannot be read: {error.strerror}"),))
+        return Fault("", f"cannot be read: {error.strerror}")
+
+
+def _manifest(key: str, content: bytes | Fault) -> Manifest | BrokenManifest:
+    return BrokenManifest(key, (content,)) if isinstance(content, Fault) else read_manifest(key, content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from worker.errors import Unavailable
-from worker.manifest.catalog import Catalog, load_catalog
+from worker.errors import Misconfigured, Unavailable
+from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import BrokenManifest
 from worker.receiver.answers import error_answer, json_answer
 from worker.receiver.appender import Appender
@@ -30,6 +30,8 @@ from worker.wiring import Wiring
 
 # New tokens, environments and stores take effect within this time.
 REFRESH_SECONDS = 2.0
+# A changed manifest takes effect after one look, one that is broken or gone after two.
+MANIFESTS_SECONDS = 1.0
 # A receiver that has not seen the state server for so long is not ready, even if nobody has sent anything meanwhile.
 STALE_SECONDS = 15.0
 
@@ -41,29 +43,33 @@ class Receiver:
 
     def __init__(self, settings: Settings) -> None:
         self.wiring = Wiring(settings)
-        self.catalog: Catalog = load_catalog(settings.manifests)
+        self.manifests = CatalogWatch(settings.manifests)
         self.server = StateServer(self.wiring.client)
         self.appender = Appender(self.wiring, self.server)
         self.wake_ups = WakeUpSender(create_celery(settings))
-        self.webhook = Webhook(self.wiring, self.catalog, self.server, self.appender, self.wake_ups)
-        self.connection_checks = ConnectionChecks(self.wiring, self.webhook)
+        self.webhook = Webhook(self.wiring, self.manifests, self.server, self.appender, self.wake_ups)
+        self.connection_checks = ConnectionChecks(self.wiring)
         # A thread of its own for looking at the state server: it must not queue behind requests that wait for it.
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
+        # And one for the manifests: their directory may be on a network, and hang.
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="manifests")
+        self._manifests_problem = ""
         self._looked_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._problem = "the state server has not been looked at yet"
-        for key, broken in self.broken_manifests().items():
-            _log.error("manifest.broken", integration=key, faults=[fault._asdict() for fault in broken.faults])
+        self._log_manifests(self.broken_manifests())
 
     def broken_manifests(self) -> dict[str, BrokenManifest]:
         """The integrations whose endpoint answers 503, and why."""
-        return {key: found for key, found in self.catalog.items() if isinstance(found, BrokenManifest)}
+        return {key: found for key, found in self.manifests.current.items() if isinstance(found, BrokenManifest)}
 
     @asynccontextmanager
     async def running(self, _app: Starlette) -> AsyncIterator[None]:
         """Serve appends and keep the records fresh for as long as the application lives."""
         await self._refresh_once()
-        self._tasks = [asyncio.create_task(self.appender.run()), asyncio.create_task(self._refresh())]
+        self._tasks = [
+            asyncio.create_task(task) for task in (self.appender.run(), self._refresh(), self._follow_manifests())
+        ]
         try:
             yield
         finally:
@@ -75,6 +81,7 @@ class Receiver:
             self.appender.close()
             self.wake_ups.close()
             self._looking.shutdown(cancel_futures=True)
+            self._reading.shutdown(wait=False, cancel_futures=True)
             self.wiring.close()
 
     async def healthz(self, _request: Request) -> Response:
@@ -99,11 +106,38 @@ class Receiver:
                 "problems": problems,
                 "durability": self.wiring.settings.durability,
                 "broken_promises": self.appender.broken_promises,
+                "manifests_problem": self._manifests_problem,
                 "broken_manifests": {
                     key: [fault._asdict() for fault in broken.faults] for key, broken in self.broken_manifests().items()
                 },
             },
         )
+
+    async def _follow_manifests(self) -> None:
+        """Take over what changed in the manifests' files; while they cannot be listed, go on with those there are."""
+        while True:
+            await asyncio.sleep(MANIFESTS_SECONDS)
+            try:
+                changed = await asyncio.get_running_loop().run_in_executor(self._reading, self.manifests.look)
+            except Misconfigured as error:
+                problem = str(error)
+            except Exception:  # noqa: BLE001 - whatever it is, the manifests that there are go on being served
+                problem = "an error of ours while reading the manifests; the log has it"
+                _log.exception("manifests.look_failed")
+            else:
+                problem = ""
+                self._log_manifests(changed)
+            if problem and problem != self._manifests_problem:
+                _log.error("manifests.unreadable", problem=problem)
+            self._manifests_problem = problem
+
+    def _log_manifests(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            found = self.manifests.current.get(key)
+            if isinstance(found, BrokenManifest):
+                _log.error("manifest.broken", integration=key, faults=[fault._asdict() for fault in found.faults])
+            else:
+                _log.info("manifest.loaded" if found else "manifest.removed", integration=key)
 
     async def _refresh(self) -> None:
         while True:

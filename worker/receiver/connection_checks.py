@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from worker.receiver.answers import error_answer, json_answer
-from worker.receiver.webhook import Refused, Webhook
+from worker.receiver.credentials import authenticate
+from worker.receiver.refusals import Refused
 from worker.wiring import Wiring
 
 # Versions of LaunchDarkly's REST API, in the order it published them. The webhook is the same in all of them.
@@ -22,9 +23,8 @@ _log = structlog.get_logger(__name__)
 class ConnectionChecks:
     """The two requests by which partners test a connection; Segment's destination makes both."""
 
-    def __init__(self, wiring: Wiring, webhook: Webhook) -> None:
+    def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
-        self._webhook = webhook
 
     def routes(self) -> Sequence[Route]:
         """The routes; Starlette lets HEAD in wherever GET is."""
@@ -36,7 +36,7 @@ class ConnectionChecks:
     async def versions(self, request: Request) -> Response:
         """``GET /api/v2/versions``: LaunchDarkly's VersionsRep for every known token, whatever its rights; else 401."""
         try:
-            self._webhook._authenticate(self._wiring.directory.current, request)  # noqa: SLF001
+            authenticate(self._wiring.directory.current, request.headers.get("authorization"))
         except Refused as refused:
             _log.warning("connection_check.refused", status=refused.status, reason=refused.reason)
             return error_answer(refused.status, refused.message)
@@ -60,7 +60,7 @@ class ConnectionChecks:
         if not directory.version:
             # A 404 would tell a partner that its settings are wrong.
             return error_answer(503, "The receiver has not read its records yet; ask again")
-        if request.path_params["environment_id"] not in directory.environments:
+        if directory.environment(request.path_params["environment_id"]) is None:
             return error_answer(404, "Unknown client-side ID")
         return json_answer(200, [])
 

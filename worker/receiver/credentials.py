@@ -1,9 +1,12 @@
-"""Reading a token from an Authorization header: bare as partners send it, Bearer, or Basic's password."""
+"""Who sends, and what it may: the token of an Authorization header, and its right to an environment."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+
+from worker.receiver.refusals import Refused
+from worker.records.directory import Directory, Environment, Token
 
 
 def read_token(authorization: str | None) -> str | None:
@@ -24,3 +27,31 @@ def read_token(authorization: str | None) -> str | None:
         except (binascii.Error, UnicodeDecodeError):
             return None
     return None
+
+
+def authenticate(directory: Directory, authorization: str | None) -> Token:
+    """The token that an Authorization header holds.
+
+    Raises:
+        Refused: 401; or 503 while nobody can know, for the records were not read yet.
+    """
+    plain = read_token(authorization)
+    token = directory.token(plain) if plain else None
+    if token:
+        return token
+    if not directory.version:
+        raise Refused(503, "The receiver has not read its records yet; send it again", reason="starting")
+    message = "Invalid access token" if plain else "Send an access token in the Authorization header"
+    raise Refused(401, message, reason="token")
+
+
+def authorize(directory: Directory, token: Token, environment_id: str) -> Environment:
+    """The environment that a payload with this id, or alias, is for.
+
+    Raises:
+        Refused: 403; there is none, or the token may not write to it.
+    """
+    environment = directory.environment(environment_id)
+    if environment is None or not token.may_write:
+        raise Refused(403, "The environment is unknown, or the token has no right to write to it", reason="rights")
+    return environment

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -16,14 +17,16 @@ from starlette.responses import Response
 from worker.errors import InvalidBatch, Unavailable
 from worker.log.append import Batch, Target
 from worker.log.parsers import parser_entry
-from worker.manifest.catalog import Catalog
+from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import Manifest
 from worker.manifest.response import ResponseFacts, UnrenderableResponse
-from worker.model import Payload
+from worker.model import MemberPolicy, Payload
 from worker.receiver.answers import error_answer, success_answer
 from worker.receiver.appender import APPEND_WITHIN_SECONDS, Appender
 from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
-from worker.receiver.credentials import read_token
+from worker.receiver.credentials import authenticate, authorize
+from worker.receiver.facts import accepted_facts, refused_facts
+from worker.receiver.refusals import Refused, bad_request, too_large, unusable_manifest
 from worker.receiver.state_server import StateServer
 from worker.records.directory import Directory, Environment, Token
 from worker.records.segment_keys import registration
@@ -43,25 +46,14 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Refused(Exception):
-    """Raised when a request is answered with an error of its sender's making."""
-
-    def __init__(self, status: int, message: str, *, reason: str, pointer: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.reason = reason
-        self.pointer = pointer
-
-
 class Webhook:
     """``POST /api/v2/segment-targets/{integration_key}``."""
 
     def __init__(
-        self, wiring: Wiring, catalog: Catalog, server: StateServer, appender: Appender, wake_ups: WakeUpSender
+        self, wiring: Wiring, manifests: CatalogWatch, server: StateServer, appender: Appender, wake_ups: WakeUpSender
     ) -> None:
         self._wiring = wiring
-        self._catalog = catalog
+        self._manifests = manifests
         self._server = server
         self._appender = appender
         self._wake_ups = wake_ups
@@ -84,7 +76,7 @@ class Webhook:
         directory = self._wiring.directory.current
         key = request.path_params["integration_key"]
         try:
-            token = self._authenticate(directory, request)
+            token = authenticate(directory, request.headers.get("authorization"))
             manifest = self._manifest(key)
         except Refused as refused:
             return _refusal(key, refused)
@@ -92,36 +84,30 @@ class Webhook:
         try:
             body = await self._read(request)
             with self._held(body):
-                payload = await self._parse(manifest, body, directory, token)
-                environment = _authorize(directory, token, payload.environment_id)
-                batch = await self._append(manifest, payload, body)
+                payload, environment = await self._parse(manifest, body, directory, token)
+                batch = await self._append(manifest, payload, environment, body)
         except Refused as refused:
-            facts = _facts(body, request, status_code=refused.status, error_message=refused.message)
-            return _refusal(key, refused, _render(manifest, facts))
+            return _refusal(key, refused, _render(manifest, refused_facts(body, refused)))
         except ClientDisconnect:
             # Nobody reads this answer, and nothing was stored: the whole body never came.
             return error_answer(400, "the request ended before its body")
         if manifest.response_template is None:
             return success_answer(None)
-        facts = _facts(body, request, environment=environment, segment_key=batch.targets[0].segment_key)
+        facts = accepted_facts(
+            body,
+            base_url=str(request.base_url),
+            project_key=environment.project_key,
+            environment_key=environment.environment_key,
+            segment_key=batch.targets[0].segment_key,
+        )
         return success_answer(_render(manifest, facts))
 
-    def _authenticate(self, directory: Directory, request: Request) -> Token:
-        plain = read_token(request.headers.get("authorization"))
-        token = directory.token(plain) if plain else None
-        if token:
-            return token
-        if not directory.version:
-            raise Refused(503, "The receiver has not read its records yet; send it again", reason="starting")
-        message = "Invalid access token" if plain else "Send an access token in the Authorization header"
-        raise Refused(401, message, reason="token")
-
     def _manifest(self, key: str) -> Manifest:
-        manifest = self._catalog.get(key)
+        manifest = self._manifests.current.get(key)
         if manifest is None:
             raise Refused(404, f"Unknown integration key {key!r}", reason="integration")
         if not isinstance(manifest, Manifest):
-            raise Refused(503, "The manifest of this integration cannot be used; /readyz says why", reason="manifest")
+            raise unusable_manifest()
         return manifest
 
     async def _read(self, request: Request) -> bytes:
@@ -129,12 +115,12 @@ class Webhook:
         try:
             return await read_body(request, largest)
         except TooLarge:
-            raise Refused(413, f"The body is larger than {largest} bytes, decoded", reason="too_large") from None
+            raise too_large(largest) from None
         except UnsupportedEncoding:
             message = "Content-Encoding must be gzip, deflate, zstd or absent"
             raise Refused(415, message, reason="encoding") from None
         except InvalidBatch as error:
-            raise _bad_request(error) from error
+            raise bad_request(error) from error
 
     @contextmanager
     def _held(self, body: bytes) -> Iterator[None]:
@@ -149,26 +135,48 @@ class Webhook:
         finally:
             self._held_bytes -= len(body)
 
-    async def _parse(self, manifest: Manifest, body: bytes, directory: Directory, token: Token) -> Payload:
+    async def _parse(
+        self, manifest: Manifest, body: bytes, directory: Directory, token: Token
+    ) -> tuple[Payload, Environment]:
+        """What the body says, and the environment that it is for, which decides what becomes of unreadable members."""
         try:
-            if len(body) < LARGE_BODY_BYTES:
-                return manifest.decoder.decode(body)
-            return await self._in_thread(self._decoding, manifest.decoder.decode, body)
+            payload = await self._decode(manifest, body, "reject")
         except InvalidBatch as error:
-            if error.environment_id is not None:
-                _authorize(directory, token, error.environment_id)
-            raise _bad_request(error) from error
+            if error.environment_id is None:
+                raise bad_request(error) from error
+            environment = authorize(directory, token, error.environment_id)
+            if directory.policy(environment.environment_id, manifest.key) == "reject":
+                raise bad_request(error) from error
+            return await self._decode_skipping(manifest, body), environment
+        return payload, authorize(directory, token, payload.environment_id)
 
-    async def _append(self, manifest: Manifest, payload: Payload, body: bytes) -> Batch:
+    async def _decode_skipping(self, manifest: Manifest, body: bytes) -> Payload:
+        try:
+            payload = await self._decode(manifest, body, "skip")
+        except InvalidBatch as error:
+            raise bad_request(error) from error
+        _log.warning(
+            "batch.members_rejected",
+            integration=manifest.key,
+            members=payload.rejected.count,
+            first=payload.rejected.listed[0]._asdict() if payload.rejected.listed else None,
+        )
+        return payload
+
+    async def _decode(self, manifest: Manifest, body: bytes, policy: MemberPolicy) -> Payload:
+        decode = partial(manifest.decoder.decode, body, policy, members=False)
+        return decode() if len(body) < LARGE_BODY_BYTES else await self._in_thread(self._decoding, decode)
+
+    async def _append(self, manifest: Manifest, payload: Payload, environment: Environment, body: bytes) -> Batch:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
             # A little longer than the append may take: when this answers, nothing of it can land any more.
             async with asyncio.timeout(APPEND_WITHIN_SECONDS + 0.25):
-                batch = await self._batch(manifest, payload, body, not_after_ms)
+                batch = await self._batch(manifest, payload, environment.environment_id, body, not_after_ms)
                 due = await self._appender.append(batch)
         except InvalidBatch as error:
-            raise _bad_request(error) from error
+            raise bad_request(error) from error
         except (Unavailable, TimeoutError) as error:
             # What is remembered may be of another server, or of an older state of this one.
             self._wiring.segment_keys.forget()
@@ -185,9 +193,11 @@ class Webhook:
         )
         return batch
 
-    async def _batch(self, manifest: Manifest, payload: Payload, body: bytes, not_after_ms: int) -> Batch:
+    async def _batch(
+        self, manifest: Manifest, payload: Payload, environment_id: str, body: bytes, not_after_ms: int
+    ) -> Batch:
         """Find the segment of each cohort; the state server is asked only for what this process has not seen yet."""
-        wiring, environment_id = self._wiring, payload.environment_id
+        wiring, directory = self._wiring, self._wiring.directory.current
         cohort_ids = [cohort.cohort_id for cohort in payload.cohorts]
         segment_keys = wiring.segment_keys.remembered(environment_id, manifest.key, cohort_ids)
         if segment_keys is None:
@@ -195,8 +205,6 @@ class Webhook:
                 _log.warning("cohort.long_id", integration=manifest.key, length=longest)
             allot = wiring.segment_keys.allot
             segment_keys = await self._in_thread(self._asking, allot, environment_id, manifest.key, cohort_ids)
-        if len(payload.cohorts) == 1:
-            payload.cohorts[0].members.clear()  # the body says it, and memory is short when the log is slow
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
             batch_id=uuid.uuid4().hex,
@@ -206,8 +214,10 @@ class Webhook:
             parser_digest=manifest.parser.digest,
             body=body,
             targets=targets,
-            store_ids=[store.store_id for store in wiring.directory.current.stores_of(environment_id) if store.on],
+            store_ids=[store.store_id for store in directory.stores_of(environment_id) if store.on],
             not_after_ms=not_after_ms,
+            policy=directory.policy(environment_id, manifest.key),
+            rejected=payload.rejected,
             prerequisites=[
                 parser_entry(manifest.parser.digest, manifest.parser.text),
                 *(
@@ -233,43 +243,11 @@ def _render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:
         return None
 
 
-def _authorize(directory: Directory, token: Token, environment_id: str) -> Environment:
-    environment = directory.environments.get(environment_id)
-    if environment is None or not token.may_write:
-        raise Refused(403, "The environment is unknown, or the token has no right to write to it", reason="rights")
-    return environment
-
-
-def _bad_request(error: InvalidBatch) -> Refused:
-    return Refused(400, error.message, reason=error.reason, pointer=error.pointer)
-
-
 def _refusal(key: str, refused: Refused, body: bytes | None = None) -> Response:
     _log.warning(
         "batch.refused", integration=key, status=refused.status, reason=refused.reason, pointer=refused.pointer
     )
     return error_answer(refused.status, refused.message, body=body)
-
-
-def _facts(
-    body: bytes,
-    request: Request,
-    *,
-    status_code: int = 200,
-    error_message: str = "",
-    environment: Environment | None = None,
-    segment_key: str = "",
-) -> ResponseFacts:
-    project, key = (environment.project_key, environment.environment_key) if environment else ("", "")
-    return ResponseFacts(
-        request_body=body,
-        status_code=status_code,
-        error_message=error_message,
-        project_key=project,
-        environment_key=key,
-        segment_key=segment_key,
-        segment_url=f"{request.base_url}{project}/{key}/segments/{segment_key}" if segment_key else "",
-    )
 
 
 def endpoints() -> Sequence[str]:
