@@ -201,7 +201,7 @@ def test_the_image_is_built_from_what_the_build_context_holds() -> None:
     assert ignored == "*"
     held = {line.removeprefix("!") for line in kept if line.startswith("!")}
 
-    assert {"LICENSE", "README.md", "manifests", "pyproject.toml", "requirements.txt", "worker"} == held
+    assert {"LICENSE", "README.md", "manifests", "pyproject.toml", "requirements.txt", "tests/golden", "worker"} == held
     for service in COMPOSE["services"].values():
         build = service.get("build", {})
         assert build.get("context", "..") == ".."

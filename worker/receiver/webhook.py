@@ -35,7 +35,7 @@ from worker.wiring import Wiring
 
 # LaunchDarkly recommends no more; longer ones are accepted all the same.
 LONG_COHORT_ID = 128
-# A body from this size on is decoded outside the event loop: 10 MiB take up to two seconds when they are refused.
+# A body from this size on is decoded, and looked into for an answer, outside the event loop: 10 MiB can take seconds.
 LARGE_BODY_BYTES = 256 * 1024
 # Bodies that are being read for their members or wait for the log, in one process; decoded, they take some three times
 # that. Beyond it, partners are asked to come again later.
@@ -87,7 +87,7 @@ class Webhook:
                 payload, environment = await self._parse(manifest, body, directory, token)
                 batch = await self._append(manifest, payload, environment, body)
         except Refused as refused:
-            return _refusal(key, refused, _render(manifest, refused_facts(body, refused)))
+            return _refusal(key, refused, await self._render(manifest, refused_facts(body, refused)))
         except ClientDisconnect:
             # Nobody reads this answer, and nothing was stored: the whole body never came.
             return error_answer(400, "the request ended before its body")
@@ -100,7 +100,7 @@ class Webhook:
             environment_key=environment.environment_key,
             segment_key=batch.targets[0].segment_key,
         )
-        return success_answer(_render(manifest, facts))
+        return success_answer(await self._render(manifest, facts))
 
     def _manifest(self, key: str) -> Manifest:
         manifest = self._manifests.current.get(key)
@@ -227,20 +227,22 @@ class Webhook:
             ],
         )
 
+    async def _render(self, manifest: Manifest, facts: ResponseFacts) -> bytes | None:
+        """The integration's own body for an answer, or None: the payload's fate never hangs on a template."""
+        if manifest.response_template is None:
+            return None
+        render = partial(manifest.response_template.render, facts)
+        try:
+            if len(facts.request_body) < LARGE_BODY_BYTES:
+                return render()
+            return await self._in_thread(self._decoding, render)
+        except UnrenderableResponse as error:
+            _log.error("answer.not_json", integration=manifest.key, status=facts.status_code, problem=str(error))
+            return None
+
     @staticmethod
     async def _in_thread(pool: ThreadPoolExecutor, do: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, do, *arguments)
-
-
-def _render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:
-    """The integration's own body for an answer, or None: the payload's fate never hangs on a template."""
-    if manifest.response_template is None:
-        return None
-    try:
-        return manifest.response_template.render(facts)
-    except UnrenderableResponse as error:
-        _log.error("answer.not_json", integration=manifest.key, status=facts.status_code, problem=str(error))
-        return None
 
 
 def _refusal(key: str, refused: Refused, body: bytes | None = None) -> Response:
