@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from worker.manifest.spelling import name_meant, pointer_meant
+
 Mode = Literal["boolean", "split arrays", "array inclusion"]
 
 
@@ -41,8 +43,15 @@ def compile_matcher(pattern: str) -> Any:
 def _pointer(text: str) -> str:
     try:
         JsonPointer(text)
+        text.encode()
+    except UnicodeEncodeError:  # no body has such a key, and the parser's text could not be stored
+        raise PydanticCustomError("pointer", "has an unpaired surrogate") from None
     except JsonPointerException:
-        raise PydanticCustomError("pointer", "is no JSON pointer (RFC 6901), such as /batch/0/cohortId") from None
+        meant = pointer_meant(text)
+        why = (
+            f"is no JSON pointer (RFC 6901){f'; perhaps {meant} is meant' if meant else ', such as /batch/0/cohortId'}"
+        )
+        raise PydanticCustomError("pointer", "{why}", {"why": why}) from None
     return text
 
 
@@ -132,25 +141,57 @@ class RequestParser(_Properties):
 def faults_of(document: object) -> list[Fault]:
     """Everything that is wrong with a requestParser's JSON value; empty when ``RequestParser`` takes it.
 
-    Pointers are relative to the requestParser.
+    Pointers are relative to the requestParser; no two faults have the same one.
     """
-    faults: list[Fault] = []
+    faults: dict[str, Fault] = {}
     try:
         RequestParser.model_validate(document)
     except ValidationError as error:
-        faults += [_translated(fault) for fault in error.errors() if fault["type"] != "mode"]
+        translated = [_translated(fault, document) for fault in error.errors() if fault["type"] != "mode"]
+        faults = {fault.pointer: fault for fault in translated}
     if isinstance(document, Mapping):
-        faults += _mode_faults(document)
-    return faults
+        # What must not be there need not be told to have the wrong type as well.
+        faults |= {fault.pointer: fault for fault in _mode_faults(document)}
+    return list(faults.values())
 
 
 _SPLIT = {"addMemberArrayPath", "removeMemberArrayPath"}
-_SENTENCES = {"missing": "is required", "extra_forbidden": "is no property of a requestParser"}
+_NAMES = {
+    owner: [field.alias or name for name, field in model.model_fields.items()]
+    for owner, model in (
+        ("requestParser", RequestParser),
+        ("arrayInclusion", ArrayInclusion),
+        ("memberArrayParser", MemberArrayParser),
+    )
+}
 
 
-def _translated(fault: Any) -> Fault:
-    pointer = JsonPointer.from_parts(fault["loc"]).path
-    return Fault(pointer, _SENTENCES.get(fault["type"], fault["msg"]))
+def _translated(fault: Any, document: Any) -> Fault:
+    """A fault that pydantic found, in our words."""
+    where = fault["loc"]
+    pointer = JsonPointer.from_parts(where).path
+    owner, name = (["requestParser", *where])[-2:] if where else ("", "requestParser")
+    match fault["type"]:
+        case "missing":
+            return Fault(pointer, "is required")
+        case "string_type" if fault["input"] is None:
+            return Fault(pointer, "is required, and must not be null")
+        case "string_type":
+            return Fault(pointer, f"must be a string: {'an RE2 pattern' if name == 'matcher' else 'a JSON pointer'}")
+        case "model_type":
+            return Fault(pointer, f"must be an object{' with path and matcher' if name == 'arrayInclusion' else ''}")
+        case "extra_forbidden":
+            given = JsonPointer.from_parts(where[:-1]).resolve(document)
+            return Fault(pointer, f"is no property of {owner}{_perhaps(name, owner, given)}")
+    return Fault(pointer, fault["msg"])
+
+
+def _perhaps(name: str, owner: str, given: Mapping[str, Any]) -> str:
+    elsewhere = [other for other, names in _NAMES.items() if other != owner and name in names]
+    if elsewhere:
+        return f"; it belongs into {elsewhere[0]}"
+    meant = name_meant(name, [known for known in _NAMES[owner] if given.get(known) is None])
+    return f"; perhaps {meant} is meant" if meant else ""
 
 
 def _mode_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
@@ -163,8 +204,11 @@ def _mode_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(f"/{beside}", "cannot stand beside addMemberArrayPath and removeMemberArrayPath")
         return
     if "memberArrayPath" not in given:
-        why = "beside arrayInclusion" if "arrayInclusion" in given else "unless addMemberArrayPath is given"
-        yield Fault("/memberArrayPath", f"is required {why}")
+        split_or = "unless addMemberArrayPath and removeMemberArrayPath are given"
+        yield Fault(
+            "/memberArrayPath", f"is required {'beside arrayInclusion' if 'arrayInclusion' in given else split_or}"
+        )
+        return
     member = document.get("memberArrayParser")
     if "arrayInclusion" not in given and isinstance(member, Mapping) and member.get("booleanMembershipPath") is None:
         yield Fault("/memberArrayParser/booleanMembershipPath", "is required beside memberArrayPath, or arrayInclusion")

@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from parser_documents import BOOLEAN, INCLUSION, SPLIT
 from pydantic import ValidationError
 
 from worker.manifest.catalog import load_catalog
-from worker.manifest.manifest import Manifest
+from worker.manifest.manifest import BrokenManifest, Manifest, read_manifest
 from worker.manifest.request_parser import RequestParser, faults_of
 
 
@@ -121,3 +123,177 @@ def test_the_text_is_canonical_json_under_launchdarkly_s_names() -> None:
 
     assert json.loads(text) == BOOLEAN
     assert text == json.dumps(BOOLEAN, sort_keys=True, separators=(",", ":"))
+
+
+# --- many faults at once, and in plain words ---------------------------------------------------------------------
+
+
+def sentences(document: object) -> dict[str, str]:
+    found = faults_of(document)
+    told = {fault.pointer: fault.message for fault in found}
+    assert len(told) == len(found), "no two faults at one place"
+    return told
+
+
+def test_faults_of_every_sort_come_at_once() -> None:
+    broken = {
+        "environmentIdPath": None,
+        "cohortIdPath": "$.batch[0].cohortId",
+        "cohortNamePath": ["/name"],
+        "cohortUrl": "/url",
+        "booleanMembershipPath": "/value",
+        "addMemberArrayPath": "/add",
+        "memberArrayPath": 5,
+        "arrayInclusion": {"path": "/a~", "matcher": "add(", "match": "x"},
+        "memberArrayParser": {"memberID": "/id"},
+    }
+
+    assert sentences(broken) == {
+        "/environmentIdPath": "is required, and must not be null",
+        "/cohortIdPath": ("is no JSON pointer (RFC 6901); perhaps /batch/0/cohortId is meant"),
+        "/cohortNamePath": "must be a string: a JSON pointer",
+        "/cohortUrl": "is no property of requestParser; perhaps cohortUrlPath is meant",
+        "/booleanMembershipPath": "is no property of requestParser; it belongs into memberArrayParser",
+        "/removeMemberArrayPath": "is required: the add and the remove array come only together",
+        "/memberArrayPath": "cannot stand beside addMemberArrayPath and removeMemberArrayPath",
+        "/arrayInclusion": "cannot stand beside addMemberArrayPath and removeMemberArrayPath",
+        "/arrayInclusion/path": "is no JSON pointer (RFC 6901); perhaps /a~0 is meant",
+        "/arrayInclusion/matcher": "is no RE2 pattern: missing ): add(",
+        "/arrayInclusion/match": "is no property of arrayInclusion",
+        "/memberArrayParser/memberIdPath": "is required",
+        "/memberArrayParser/memberID": "is no property of memberArrayParser; perhaps memberIdPath is meant",
+    }
+
+
+def test_a_parser_of_no_mode_is_told_so_once() -> None:
+    broken = changed(changed(BOOLEAN, "memberArrayPath", ...), "memberArrayParser.booleanMembershipPath", ...)
+
+    assert sentences(broken) == {
+        "/memberArrayPath": "is required unless addMemberArrayPath and removeMemberArrayPath are given"
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("arrayInclusion", "^add$", "must be an object with path and matcher"),
+        ("memberArrayParser", ["/id"], "must be an object"),
+        ("arrayInclusion.matcher", True, "must be a string: an RE2 pattern"),
+        ("arrayInclusion.matcher", "\ud800", "is no RE2 pattern"),
+        ("cohortIdPath", "/\ud800", "has an unpaired surrogate"),
+        ("cohort_id_path", "/id", "is no property of requestParser"),
+        ("memberArrayParser.cohortUrlPath", "/url", "it belongs into requestParser"),
+    ],
+)
+def test_a_fault_is_told_in_a_sentence_of_ours(path: str, value: Any, sentence: str) -> None:
+    (message,) = sentences(changed(INCLUSION, path, value)).values()
+
+    assert sentence in message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+PROPERTIES = [*RequestParser.model_json_schema()["properties"], "path", "matcher", "memberIdPath", "x"]
+PARSERS = st.dictionaries(
+    st.sampled_from(PROPERTIES), JSON | st.dictionaries(st.sampled_from(PROPERTIES), JSON, max_size=4), max_size=11
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(document=JSON | PARSERS)
+def test_any_json_is_judged_and_what_has_no_fault_is_taken(document: Any) -> None:
+    if sentences(document):
+        assert not any("Input should" in message for message in sentences(document).values())
+        with pytest.raises(ValidationError):
+            RequestParser.model_validate(document)
+    else:
+        assert RequestParser.model_validate(document).digest
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    capability=JSON | st.fixed_dictionaries({}, optional={"requestParser": JSON | PARSERS, "jsonResponseBody": JSON})
+)
+def test_any_json_is_a_manifest_or_says_what_is_wrong_with_it(capability: Any) -> None:
+    document = {"capabilities": {"syncedSegment": capability}}
+
+    manifest = read_manifest("acme", json.dumps(document).encode())
+
+    assert isinstance(manifest, Manifest) or manifest.faults
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'{\n  "name": "Acme",\n}', "is no JSON: line 3, column 1: "),
+        (b"{'name': 1}", "is no JSON: line 1, column 2: "),
+        (b"", "is no JSON: line 1, column 1: "),
+        (b'{"name": "\xff"}', "is not UTF-8: invalid start byte at byte 10"),
+        (b'{"name": "\\ud800"}', "an unpaired surrogate"),
+        (b'{"name": NaN}', "is no JSON"),
+        (b'{"x":' * 200_000, "is nested too deep"),
+    ],
+)
+def test_a_file_that_is_no_json_says_where(content: bytes, sentence: str) -> None:
+    manifest = read_manifest("acme", content)
+
+    assert isinstance(manifest, BrokenManifest)
+    ((pointer, message),) = manifest.faults
+    assert pointer == ""
+    assert sentence in message
+
+
+@pytest.mark.parametrize(
+    ("document", "hint"),
+    [
+        ({"capabilities": {"syncedSegments": {}}}, "; perhaps 'syncedSegments' is meant to be 'syncedSegment'"),
+        (
+            {"capabilities": {"syncedSegment": {"request_parser": {}}}},
+            "'request_parser' is meant to be 'requestParser'",
+        ),
+        ({"capability": {}}, "'capability' is meant to be 'capabilities'"),
+    ],
+)
+def test_a_misspelt_way_to_the_request_parser_is_named(document: Any, hint: str) -> None:
+    manifest = read_manifest("acme", json.dumps(document).encode())
+
+    assert isinstance(manifest, BrokenManifest)
+    assert hint in manifest.faults[0].message
+
+
+@pytest.mark.parametrize("template", [0, False, [], {}])
+def test_a_response_body_that_is_falsy_is_still_no_string(template: Any) -> None:
+    capability = {"requestParser": SPLIT, "jsonResponseBody": template}
+    manifest = read_manifest("acme", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+
+    assert isinstance(manifest, BrokenManifest)
+
+
+@pytest.mark.parametrize("template", [None, ""])
+def test_a_response_body_that_is_null_or_empty_is_none(template: Any) -> None:
+    capability = {"requestParser": SPLIT, "jsonResponseBody": template}
+    manifest = read_manifest("acme", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+
+    assert isinstance(manifest, Manifest)
+    assert manifest.json_response_body is None
+
+
+def test_of_duplicate_keys_in_a_manifest_the_last_counts() -> None:
+    parser = json.dumps(SPLIT)
+    content = f'{{"capabilities":{{"syncedSegment":{{"requestParser":5,"requestParser":{parser}}}}}}}'
+
+    assert isinstance(read_manifest("acme", content.encode()), Manifest)
+
+
+def test_what_else_a_capability_has_is_remembered() -> None:
+    capability = {"requestParser": SPLIT, "jsonResponsebody": "x", "a": 1}
+    manifest = read_manifest("acme", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+
+    assert isinstance(manifest, Manifest)
+    assert manifest.unknown_properties == ("a", "jsonResponsebody")
