@@ -8,7 +8,7 @@ ARGS  ?=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help up demo test lint lock clean
+.PHONY: help up demo test fuzz lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -22,6 +22,9 @@ demo: $(STAMP)  ## start a service of its own, send every bundled partner's payl
 
 test: $(STAMP)  ## run the tests; make test ARGS="-k log"
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(STAMP)  ## hold the readers of bodies against each other, and a receiver against mutated requests; make fuzz ARGS="--seed 7"
+	@PYTHONPATH=tests:tests/integration exec $(BIN)/python -m fuzz $(ARGS)
 
 lint: $(STAMP)  ## lint, formatting, types, and which module may import which
 	$(BIN)/ruff check .
