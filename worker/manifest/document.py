@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, islice
 from typing import Any
 
@@ -154,7 +154,7 @@ def _key_finder(token: str) -> _Finder:
     try:
         return _finder(msgspec.defstruct("Part", [("found", Raw, None)], rename={"found": token}, gc=False))
     except ValueError:  # a key that would have to be escaped in JSON
-        return lambda value: _object.decode(value).get(token)
+        return partial(_find_among_entries, token)
 
 
 @lru_cache(maxsize=_MOST_TYPED_INDEX + 1)
@@ -163,14 +163,24 @@ def _element_finder(index: int) -> _Finder:
     return _finder(msgspec.defstruct("Part", [*before, ("found", Raw, None)], array_like=True, gc=False))
 
 
+def _find_among_entries(token: str, value: Raw) -> Raw | None:
+    found: dict[str, Raw] = {}
+    if is_object(value):
+        for entry in elements(value):
+            named = _object.decode(b"{%b}" % bytes(entry))
+            if token in named:
+                found = named
+    return found.get(token)
+
+
 def _finder(part: Any) -> _Finder:
     decoder = msgspec.json.Decoder(part)
     return lambda value: decoder.decode(value).found
 
 
-def elements(array: Raw) -> Iterator[Raw]:
-    """The elements of an array, one after the other, without blanks before them."""
-    view = memoryview(array)
+def elements(container: Raw) -> Iterator[Raw]:
+    """The elements of an array, or the entries of an object, one after the other, without blanks before them."""
+    view = memoryview(container)
     text = bytes(view)
     if b"\\" in text:
         # Of the same length, so that places stay; and now every quote is a string's end.

@@ -9,12 +9,12 @@ from msgspec import Raw
 MOST_STEPS = 20_000
 # The longest answer, and the most that all quoted values may have together.
 LARGEST_ANSWER_BYTES = 1024 * 1024
-# Opened, a container takes up to thirty times its text. A larger one is never opened whole: a member is looked up by
-# its name, an element by its index if that is small, and each such look reads the container from its beginning.
+# Opened, a container takes up to thirty times its text. A larger one is never opened whole: each look for a member or
+# an element reads it from its beginning.
 LARGEST_OPENED_BYTES = 256 * 1024
 MOST_OPENED_BYTES = 8 * LARGEST_OPENED_BYTES
-MOST_SCANS = 64
-FIRST_ELEMENTS = 16
+# Of containers that are too large to be opened: half a second.
+MOST_READ_BYTES = 512 * 1024 * 1024
 
 LARGE = f"an array or object of more than {LARGEST_OPENED_BYTES} bytes"
 
@@ -28,7 +28,7 @@ class Bounds:
 
     def __init__(self) -> None:
         self._steps = MOST_STEPS
-        self._scans = MOST_SCANS
+        self._to_read = MOST_READ_BYTES
         self._to_open = MOST_OPENED_BYTES
         self._room = LARGEST_ANSWER_BYTES
 
@@ -47,11 +47,11 @@ class Bounds:
             raise ValueError(f"it opens arrays and objects of more than {MOST_OPENED_BYTES} bytes for this request")
         return True
 
-    def scan(self) -> None:
+    def read(self, length: int) -> None:
         """Count one reading of a container that is too large to be opened."""
-        self._scans -= 1
-        if self._scans < 0:
-            raise ValueError(f"it looks more than {MOST_SCANS} times into {LARGE}")
+        self._to_read -= length
+        if self._to_read < 0:
+            raise ValueError(f"it looks too often into {LARGE}")
 
     def show(self, length: int) -> None:
         """Count the bytes of one value that is shown."""

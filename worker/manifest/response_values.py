@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Self
 
 import msgspec
 from msgspec import Raw
 
-from worker.manifest.response_bounds import FIRST_ELEMENTS, LARGE, LARGEST_OPENED_BYTES, Bounds
+from worker.manifest.document import child, is_utf8
+from worker.manifest.response_bounds import LARGE, LARGEST_OPENED_BYTES, Bounds
 from worker.manifest.response_marks import marked
 
 _sound = msgspec.json.Decoder(Raw)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
-# A name may come from the body as well, and outlives the rendering in the cache of ``_decoder_of_one``.
+# A name may come from the body as well, and what ``child`` makes for it outlives the rendering.
 _LONGEST_NAME = 1024
 _ABSENT = Raw()
 _NULL = Raw(b"null")
-_First = msgspec.defstruct("_First", [(f"e{i}", Raw, _ABSENT) for i in range(FIRST_ELEMENTS)], array_like=True)
-_first = msgspec.json.Decoder(_First)
 
 
 def value_of(text: Raw, bounds: Bounds) -> Any:
@@ -123,11 +121,11 @@ class _Object(_Container, Mapping[str, Any]):
     def _find(self, key: str) -> Raw:
         if len(self._json) <= LARGEST_OPENED_BYTES:
             return self._open()[key]
-        self._bounds.scan()
         if len(key) > _LONGEST_NAME:
             raise ValueError(f"it looks up a name of more than {_LONGEST_NAME} characters in {LARGE}")
-        found: Raw = _decoder_of_one(key).decode(self._json).value
-        if not len(found):
+        self._bounds.read(len(self._json))
+        found = child(self._json, key)
+        if found is None:
             raise KeyError(key)
         return found
 
@@ -138,10 +136,7 @@ class _Array(_Container, Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         self._bounds.step()
         if index not in self._values:
-            elements = self._open()
-            if elements is None:
-                elements = self._start(index)
-            self._values[index] = value_of(elements[index], self._bounds)
+            self._values[index] = value_of(self._find(index), self._bounds)
         return self._values[index]
 
     def __iter__(self) -> Iterator[Any]:
@@ -160,21 +155,13 @@ class _Array(_Container, Sequence[Any]):
             self._elements = _array.decode(self._json)
         return self._elements
 
-    def _start(self, index: int) -> list[Raw]:
-        if index >= FIRST_ELEMENTS:
-            raise ValueError(f"it looks up an element after the first {FIRST_ELEMENTS} of {LARGE}")
-        self._bounds.scan()
-        return [element if len(element) else _NULL for element in msgspec.structs.astuple(_first.decode(self._json))]
-
-
-@lru_cache(maxsize=256)
-def _decoder_of_one(key: str) -> msgspec.json.Decoder[Any]:
-    """A decoder of objects that keeps one member and skips the others."""
-    try:
-        part = msgspec.defstruct("_Part", [("value", Raw, _ABSENT)], rename={"value": key})
-    except ValueError:
-        raise ValueError(f"it looks up a name that JSON would escape in {LARGE}") from None
-    return msgspec.json.Decoder(part)
+    def _find(self, index: int) -> Raw:
+        elements = self._open()
+        if elements is not None:
+            return elements[index]
+        self._bounds.read(len(self._json))
+        # The library asks only for what is before the length, of which a large one says too much.
+        return child(self._json, str(index)) or _NULL
 
 
 class Root(_Object):
@@ -202,9 +189,7 @@ class Root(_Object):
 def _sound_body(body: bytes) -> Raw:
     """A request's body, or null when it is no JSON in UTF-8: the failure that is being answered may be just this."""
     try:
-        if not body.isascii():
-            body.decode()
-        return _sound.decode(body.removeprefix(b"\xef\xbb\xbf"))
+        return _sound.decode(body.removeprefix(b"\xef\xbb\xbf")) if is_utf8(body) else _NULL
     except (ValueError, RecursionError):
         return _NULL
 

@@ -74,6 +74,19 @@ def test_nesting_is_told_over_the_borders_of_pieces(filler: str, offset: int) ->
     assert nesting(json.dumps(long).encode()) == 4
 
 
+@pytest.mark.parametrize("key", ['q"', "back\\slash", "\x01", "q[{,"])
+def test_a_key_that_json_escapes_is_found_and_the_last_of_its_name_counts(key: str) -> None:
+    pairs = [("x", [1, {key: "inner"}]), (key, 1), ("", {}), (key, {"deep": 2}), ("y", key)]
+    text = "{" + ", ".join(f"{json.dumps(name)} : {json.dumps(value)}" for name, value in pairs) + "}"
+
+    found = find(Raw(text.encode()), (key, "deep"))
+
+    assert found is not None
+    assert bytes(found).strip() == b"2"
+    assert find(Raw(b'[1, "x"]'), (key,)) is None
+    assert find(Raw(b"{}"), (key,)) is None
+
+
 def test_what_several_pointers_share_is_looked_up_once() -> None:
     document = Document(sound_object(b'{"a": {"b": [5, {"c": 6}]}}'))
 
