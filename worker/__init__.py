@@ -2,15 +2,15 @@
 
 The house has five floors; a module imports only from floors below its own (import-linter enforces it).
 
-    __main__.py  cli/                      5  how people start and reach it: up, the roles, segments, member, demo
+    __main__.py  cli/                      5  how people start and reach it: up, the roles, segments, manifest tools
     asgi.py  celery.py                     4  the roles' entries: small front doors
-    receiver/                              3  the webhook: authenticate, cap, validate, append, answer
+    receiver/                              3  the webhook: authenticate, cap, validate, append, answer; explanations
     sync/                                  3  drain (lease, read, fold, write, advance), sweep, heartbeat, trim; tasks
     wiring.py                              3  the composition root: settings -> log, records, stores
-    manifest/                              2  manifest file -> RequestParser -> compiled decoder; response body
+    manifest/                              2  manifest file -> RequestParser -> compiled decoder; response body; lint
     log/                                   2  segment log: keyspace, append, lease, upkeep; lua/
     stores/                                2  SegmentStore and its implementations: redis, dynamodb, memory
-    records/                               2  projects, environments, tokens, stores' configurations, segment keys
+    records/                               2  environments and their options, tokens, stores' configurations, segment keys
     state.py  settings.py  model.py        1  the state server's client, the only reader of the environment, plain
     errors.py  logs.py  processes.py          values, the taxonomy, log lines, what a process owes its parent
 

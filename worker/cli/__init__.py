@@ -2,7 +2,9 @@
 
 - up.py, embedded.py, supervisor.py: the whole service in one foreground command
 - serve.py, roles.py, init.py: the roles of a real deployment, and its first records
-- segments.py, member.py, demo.py: look at a running service; connection.py finds it
+- segments.py, member.py, rejected_members.py, demo.py: look at a running service; connection.py finds it
+- alias.py, policy.py: change its records
+- manifest.py and manifest_*.py: tools for authors of manifests, which need no service
 """
 
 from __future__ import annotations
