@@ -1,0 +1,223 @@
+"""Lint of a requestParser's pointers: spelling, and what they say beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jsonpointer import JsonPointer
+
+from worker.manifest.document import array_index
+from worker.manifest.finding import Finding
+from worker.manifest.manifest import REQUEST_PARSER
+from worker.manifest.request_parser import RequestParser
+from worker.manifest.spelling import is_foreign, pointer_meant
+from worker.manifest.words import Direction, direction
+
+
+class NamedPointer(NamedTuple):
+    """A pointer of a requestParser.
+
+    Attributes:
+        place: the property that has it, as a pointer in the requestParser.
+        text: the pointer itself.
+    """
+
+    place: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The property's name."""
+        return self.place.removeprefix("/").replace("/", ".")
+
+    @property
+    def in_manifest(self) -> str:
+        """The property, as a pointer in the manifest."""
+        return REQUEST_PARSER + self.place
+
+    @property
+    def tokens(self) -> list[str]:
+        """The pointer's tokens."""
+        return list(JsonPointer(self.text).parts)
+
+    @property
+    def is_members(self) -> bool:
+        """Whether it is relative to a member."""
+        return self.place.startswith("/memberArrayParser/")
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it names an array of members."""
+        return self.place.lower().endswith("memberarraypath")
+
+
+def pointers_of(parser: RequestParser) -> list[NamedPointer]:
+    """Every pointer that a requestParser has."""
+    document = parser.model_dump(by_alias=True, exclude_none=True)
+    member, inclusion = document.pop("memberArrayParser"), document.pop("arrayInclusion", None)
+    places = {f"/{name}": text for name, text in document.items()}
+    if inclusion is not None:
+        places["/arrayInclusion/path"] = inclusion["path"]
+    places |= {f"/memberArrayParser/{name}": text for name, text in member.items()}
+    return [NamedPointer(place, text) for place, text in places.items()]
+
+
+def lint_pointers(parser: RequestParser) -> Iterator[Finding]:
+    """What is wrong with the pointers, each by itself and side by side."""
+    pointers = pointers_of(parser)
+    arrays = [pointer for pointer in pointers if pointer.is_array]
+    for pointer in pointers:
+        finding = _foreign(pointer, arrays) or _repeated(pointer, arrays) or _blanks(pointer)
+        if finding is not None:
+            yield finding
+    yield from _one_array_twice(parser)
+    yield from _ignored_membership(parser)
+    yield from _wrong_way_round(parser)
+    yield from _first_cohort_for_all(parser)
+
+
+def _foreign(pointer: NamedPointer, arrays: list[NamedPointer]) -> Finding | None:
+    if not any(map(is_foreign, pointer.tokens)):
+        return None
+    meant = pointer_meant(pointer.text)
+    if meant is not None and pointer.is_array:
+        meant = _without_element(pointer, meant)
+    if meant is not None and pointer.is_members:
+        meant = _relative(meant, arrays) or meant
+    odd = next(filter(is_foreign, pointer.tokens))
+    why = f"has the token {odd!r}" if odd else "has an empty token, as between two slashes or after the last one"
+    return Finding(
+        "error",
+        "pointer-spelling",
+        pointer.in_manifest,
+        f"is {pointer.text}, which {why}: it finds nothing in a body; "
+        "in a JSON pointer each key and each index stands between slashes",
+        f"perhaps {meant} is meant" if meant else "write a JSON pointer (RFC 6901), such as /batch/0/cohortId",
+    )
+
+
+def _without_element(pointer: NamedPointer, meant: str) -> str:
+    # /batch[*] names the members, not the first of them.
+    tokens = JsonPointer(meant).parts
+    ends_in_any = pointer.text.rstrip("]").endswith(("*", "[", "/-"))
+    return str(JsonPointer.from_parts(tokens[:-1]).path) if ends_in_any and tokens[-1] == "0" else meant
+
+
+def _repeated(pointer: NamedPointer, arrays: list[NamedPointer]) -> Finding | None:
+    if not pointer.is_members:
+        return None
+    relative = _relative(pointer.text, arrays)
+    if relative is None:
+        return None
+    return Finding(
+        "error",
+        "pointer-not-relative",
+        pointer.in_manifest,
+        f"is {pointer.text}, which repeats the way to the members: inside of memberArrayParser pointers begin at a "
+        "member, so this one finds nothing",
+        f"write {relative}",
+    )
+
+
+def _relative(text: str, arrays: list[NamedPointer]) -> str | None:
+    """What is left of a member's pointer after the array's path, or after its last token and an index."""
+    tokens = JsonPointer(text).parts
+    for array in arrays:
+        path = array.tokens
+        for beginning, needs_index in ((path, False), (path[-1:], True)):
+            rest = tokens[len(beginning) :]
+            if not beginning or tokens[: len(beginning)] != beginning or not rest:
+                continue
+            indexed = array_index(rest[0]) is not None
+            if needs_index and not indexed:
+                continue
+            return str(JsonPointer.from_parts(rest[1:] if indexed else rest).path)
+    return None
+
+
+def _blanks(pointer: NamedPointer) -> Finding | None:
+    stripped = [token.strip() for token in pointer.tokens]
+    if stripped == pointer.tokens:
+        return None
+    return Finding(
+        "warning",
+        "pointer-blanks",
+        pointer.in_manifest,
+        f"is {pointer.text!r}: blanks at the end of a token are part of the key that is looked for",
+        f"write {JsonPointer.from_parts(stripped).path}",
+    )
+
+
+def _one_array_twice(parser: RequestParser) -> Iterator[Finding]:
+    if parser.add_member_array_path is not None and parser.add_member_array_path == parser.remove_member_array_path:
+        yield Finding(
+            "error",
+            "one-array-twice",
+            f"{REQUEST_PARSER}/removeMemberArrayPath",
+            f"is {parser.remove_member_array_path}, as addMemberArrayPath is: who is added is removed again at once",
+            "point the two at two arrays; if there is only one, use memberArrayPath with arrayInclusion, or with "
+            "booleanMembershipPath",
+        )
+
+
+def _ignored_membership(parser: RequestParser) -> Iterator[Finding]:
+    if parser.member_array_parser.boolean_membership_path is not None and parser.mode != "boolean":
+        beside = (
+            "arrayInclusion" if parser.mode == "array inclusion" else "addMemberArrayPath and removeMemberArrayPath"
+        )
+        yield Finding(
+            "warning",
+            "membership-ignored",
+            f"{REQUEST_PARSER}/memberArrayParser/booleanMembershipPath",
+            f"is not looked at beside {beside}, which decides for all members",
+            f"drop it, or drop {beside}",
+        )
+
+
+def _wrong_way_round(parser: RequestParser) -> Iterator[Finding]:
+    """Names that say the opposite of what their place means."""
+    flag = parser.member_array_parser.boolean_membership_path
+    if parser.mode == "boolean" and _says(flag) == "remove":
+        yield Finding(
+            "warning",
+            "wrong-way-round",
+            f"{REQUEST_PARSER}/memberArrayParser/booleanMembershipPath",
+            f"is {flag}, which sounds like a removal: a member is added when it is true, and removed when it is false",
+            "point it at the property that is true for members of the cohort",
+        )
+    add, remove = parser.add_member_array_path, parser.remove_member_array_path
+    if (_says(add), _says(remove)) == ("remove", "add"):
+        yield Finding(
+            "warning",
+            "wrong-way-round",
+            f"{REQUEST_PARSER}/addMemberArrayPath",
+            f"is {add}, and removeMemberArrayPath is {remove}: they sound as if they were swapped",
+            "swap them",
+        )
+
+
+def _says(pointer: str | None) -> Direction | None:
+    tokens = JsonPointer(pointer or "").parts
+    return direction(tokens[-1]) if tokens else None
+
+
+def _first_cohort_for_all(parser: RequestParser) -> Iterator[Finding]:
+    if parser.member_array_parser.cohort_id_path is not None:
+        return
+    tokens = JsonPointer(parser.cohort_id_path).parts
+    arrays = (parser.member_array_path, parser.add_member_array_path, parser.remove_member_array_path)
+    for array in arrays:
+        path = [] if array is None else JsonPointer(array).parts
+        rest = tokens[len(path) :]
+        if path and tokens[: len(path)] == path and len(rest) > 1 and array_index(rest[0]) is not None:
+            yield Finding(
+                "warning",
+                "first-cohort-for-all",
+                f"{REQUEST_PARSER}/cohortIdPath",
+                f"is {parser.cohort_id_path}, inside of a member: all members of a payload go into the cohort that "
+                "this one names, whatever the others say",
+                f'add "cohortIdPath": "{JsonPointer.from_parts(rest[1:]).path}" to memberArrayParser, and likewise '
+                "cohortNamePath, so that each member goes into its own cohort",
+            )
+            return
