@@ -75,7 +75,9 @@ def sample_body(
             document |= _member(parser, at, member_id, direction)
             optional |= _overrides(parser, at, **overrides)
     # A context kind that lies where something else does must suit both; anything else that does is one value for all.
-    places = document | {at: value for at, value in optional.items() if at not in document}
+    # Of two optional values, one inside the other, the inner may be missing; the outer may not be an object.
+    outer_first = sorted(optional.items(), key=lambda item: len(item[0]))
+    places = document | {at: value for at, value in outer_first if at not in document}
     if context_kind is not None and parser.context_kind_path is not None:
         places[_tokens(parser.context_kind_path)] = context_kind
     # A member is an object, even if only indices are looked for in it.

@@ -117,6 +117,7 @@ def test_an_action_may_be_called_for_that_nothing_matches() -> None:
         {"memberArrayParser": {"memberIdPath": "", "cohortIdPath": "/cohort"}},
         {"memberArrayParser": {"memberIdPath": "/0"}},  # a member is an object all the same
         {"memberArrayParser": {"memberIdPath": "/ids/0"}},
+        {"memberArrayParser": {"memberIdPath": "/id", "cohortIdPath": "/cohort/id", "cohortNamePath": "/cohort"}},
         {"addMemberArrayPath": "/list/0/add", "removeMemberArrayPath": "/list/1/remove"},
     ],
 )
