@@ -10,17 +10,8 @@ from msgspec import Raw
 
 from worker.errors import InvalidBatch, Reason
 from worker.manifest.cohorts import Cohorts, is_context_kind
-from worker.manifest.document import (
-    Document,
-    boolean,
-    elements,
-    find,
-    is_array,
-    is_null,
-    is_object,
-    scalar,
-    sound_object,
-)
+from worker.manifest.document import Document, Places
+from worker.manifest.json_text import boolean, elements, is_array, is_null, is_object, scalar, sound_object
 from worker.manifest.request_parser import ArrayInclusion, MemberArrayParser, RequestParser, compile_matcher
 from worker.model import (
     DEFAULT_CONTEXT_KIND,
@@ -176,36 +167,37 @@ class _MemberReader:
         self._membership = _optional_place(parser.boolean_membership_path)
         self._cohort_id = _optional_place(parser.cohort_id_path)
         self._cohort_name = _optional_place(parser.cohort_name_path)
+        places = (self._membership, self._id, self._cohort_id, self._cohort_name)
+        self._places = Places([None if place is None else place.tokens for place in places])
 
     def read(self, member: Raw, added: bool | None, cohorts: Cohorts) -> _Fault | None:
         """State a member in ``cohorts``, or return why it cannot be read: then nothing of it is stated."""
         if self._id.tokens and not is_object(member):
             return _NO_OBJECT
+        membership, id_, own_cohort_id, own_cohort_name = self._places.find(member)
         if added is None:
-            assert self._membership is not None, "a parser in boolean mode has a booleanMembershipPath"
-            added = boolean(find(member, self._membership.tokens))
+            added = boolean(membership)
             if added is None:
+                assert self._membership is not None, "a parser in boolean mode has a booleanMembershipPath"
                 return _Fault("membership", self._membership.path, "must be true or false")
-        found = find(member, self._id.tokens)
-        member_id = scalar(found)
+        member_id = scalar(id_)
         if not member_id:
-            return _Fault("member_id", self._id.path, _MISSING if found is None else _NO_SCALAR)
-        cohort_id, fault = self._read_override(member, self._cohort_id)
+            return _Fault("member_id", self._id.path, _MISSING if id_ is None else _NO_SCALAR)
+        cohort_id, fault = self._read_override(own_cohort_id, self._cohort_id)
         if fault is not None:
             return fault
-        cohort_name, fault = self._read_override(member, self._cohort_name)
+        cohort_name, fault = self._read_override(own_cohort_name, self._cohort_name)
         if fault is not None:
             return fault
         cohorts.state(member_id, added=added, cohort_id=cohort_id, cohort_name=cohort_name)
         return None
 
     @staticmethod
-    def _read_override(member: Raw, place: _Place | None) -> tuple[str | None, _Fault | None]:
-        value = None if place is None else find(member, place.tokens)
+    def _read_override(value: Raw | None, place: _Place | None) -> tuple[str | None, _Fault | None]:
         text = scalar(value)
-        if place is None or value is None or text is not None or is_null(value):
-            return text or None, None
-        return None, _Fault("member_cohort", place.path, _NO_SCALAR)
+        if place is not None and value is not None and text is None and not is_null(value):
+            return None, _Fault("member_cohort", place.path, _NO_SCALAR)
+        return text or None, None
 
 
 def _place(pointer: str) -> _Place:

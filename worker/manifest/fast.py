@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.errors import InvalidBatch
 from worker.manifest.cohorts import Cohorts, is_context_kind
-from worker.manifest.document import MAX_NESTING, is_utf8
+from worker.manifest.json_text import MAX_NESTING, is_utf8
 from worker.manifest.request_parser import RequestParser, compile_matcher
 from worker.manifest.shape import ACTION, Shape, Steps, UnsupportedShape, walk
 from worker.model import DEFAULT_CONTEXT_KIND, Cohort, Payload

@@ -12,7 +12,8 @@ from typing import Any, Self
 import msgspec
 from msgspec import Raw
 
-from worker.manifest.document import child, is_utf8
+from worker.manifest.document import child
+from worker.manifest.json_text import is_utf8
 from worker.manifest.response_bounds import LARGE, LARGEST_OPENED_BYTES, Bounds
 from worker.manifest.response_marks import marked
 

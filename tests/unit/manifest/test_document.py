@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from worker.manifest.document import Document, elements, find, is_utf8, nesting, sound_object
+from worker.manifest.document import Document, Places, find
+from worker.manifest.json_text import elements, is_utf8, nesting, sound_object
 
 texts = st.text(st.sampled_from('a"\\[]{},: \né\U0001f600'), max_size=6)
 values = st.recursive(
@@ -34,6 +35,28 @@ def test_elements_are_those_of_the_array(array: list[Any], layout: dict[str, Any
     text = json.dumps(array, **layout).encode()
 
     assert [json.loads(bytes(element)) for element in elements(Raw(text))] == array
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"id": "}"},
+        {"id": "{"},
+        {"id": "[1]"},
+        {"id": '"}"'},
+        {"}": "}"},
+        {"id": "}{"},
+        {"id": {"a": "}"}},
+        {"a": [{}]},
+        {},
+    ],
+)
+def test_braces_in_strings_do_not_end_an_element(member: dict[str, Any]) -> None:
+    array = [member, {"id": 1}, member, [member, member], "}", member]
+
+    found = elements(Raw(json.dumps(array).encode()))
+
+    assert [json.loads(bytes(element)) for element in found] == array
 
 
 @pytest.mark.parametrize("text", [b"[]", b"[ ]", b"[\n\t]"])
@@ -85,6 +108,21 @@ def test_a_key_that_json_escapes_is_found_and_the_last_of_its_name_counts(key: s
     assert bytes(found).strip() == b"2"
     assert find(Raw(b'[1, "x"]'), (key,)) is None
     assert find(Raw(b"{}"), (key,)) is None
+
+
+keys = st.sampled_from(["a", "b", 'q"', "0", ""])
+places = st.one_of(st.none(), st.lists(keys, max_size=2).map(tuple))
+small = st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=2), st.dictionaries(keys, st.integers(0, 9)))
+
+
+@given(st.lists(places, max_size=4), st.one_of(small, st.dictionaries(keys, small)))
+def test_places_looked_up_together_are_those_looked_up_alone(together: list[Any], value: Any) -> None:
+    text = Raw(json.dumps(value).encode())
+
+    found = Places(together).find(text)
+
+    alone = [None if tokens is None else find(text, tokens) for tokens in together]
+    assert [item and bytes(item).strip() for item in found] == [item and bytes(item).strip() for item in alone]
 
 
 def test_what_several_pointers_share_is_looked_up_once() -> None:
