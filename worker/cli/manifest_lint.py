@@ -12,7 +12,7 @@ from worker.cli.console import printable
 from worker.cli.manifest_choice import choose
 
 if TYPE_CHECKING:
-    from worker.manifest.finding import Finding
+    from worker.manifest.lint.finding import Finding
     from worker.manifest.manifest import BrokenManifest, Manifest
 
 
@@ -25,7 +25,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,
 ) -> None:
     """Check manifests for faults, and for what makes payloads fail or mean something else; exit code 1 on errors."""
-    from worker.manifest.lint import lint
+    from worker.manifest.lint.lint import lint
 
     chosen = _chosen(manifests or [])
     findings = [(name, finding) for name, manifest in chosen for finding in lint(manifest)]

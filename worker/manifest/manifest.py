@@ -13,7 +13,7 @@ from jsonpointer import JsonPointer
 
 from worker.manifest.decoder import Decoder, compile_parser
 from worker.manifest.request_parser import Fault, RequestParser, faults_of
-from worker.manifest.response import ResponseTemplate
+from worker.manifest.response.template import ResponseTemplate
 from worker.manifest.spelling import name_meant
 
 # Where the parts of a manifest that we take lie in it.

@@ -7,9 +7,10 @@ from typing import Any
 
 from jsonpointer import JsonPointer
 
-from worker.manifest.document import MAX_NESTING, array_index
+from worker.manifest.document import array_index
+from worker.manifest.json_text import MAX_NESTING
+from worker.manifest.lint.words import action_word
 from worker.manifest.request_parser import RequestParser
-from worker.manifest.words import action_word
 
 Body = dict[str, Any]
 Scalar = str | int

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from worker.errors import InvalidBatch
 from worker.manifest.manifest import BrokenManifest, Manifest
-from worker.manifest.response import render
+from worker.manifest.response.template import render
 from worker.model import DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Payload, Rejections
 from worker.receiver.answers import error_answer, success_answer
 from worker.receiver.facts import accepted_facts, refused_facts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.manifest.response import ResponseFacts
+from worker.manifest.response.template import ResponseFacts
 from worker.receiver.refusals import Refused
 
 

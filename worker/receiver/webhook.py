@@ -19,7 +19,7 @@ from worker.log.append import Batch, Target
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import Manifest
-from worker.manifest.response import ResponseFacts, UnrenderableResponse
+from worker.manifest.response.template import ResponseFacts, UnrenderableResponse
 from worker.model import MemberPolicy, Payload
 from worker.receiver.answers import error_answer, success_answer
 from worker.receiver.appender import APPEND_WITHIN_SECONDS, Appender

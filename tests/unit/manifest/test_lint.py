@@ -10,11 +10,11 @@ import pytest
 from parser_documents import BOOLEAN, INCLUSION, SPLIT
 
 from worker.manifest.catalog import bundled_directory, load_catalog
-from worker.manifest.finding import Finding
-from worker.manifest.lint import lint
+from worker.manifest.lint.finding import Finding
+from worker.manifest.lint.lint import lint
+from worker.manifest.lint.pattern import example_words
+from worker.manifest.lint.words import accepting, counterparts, direction
 from worker.manifest.manifest import Manifest, read_manifest
-from worker.manifest.pattern import example_words
-from worker.manifest.words import accepting, counterparts, direction
 
 CAPABILITY = "/capabilities/syncedSegment"
 BOTH = ("error", "matcher-both-ways")

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from worker.manifest.catalog import load_catalog
 from worker.manifest.manifest import Manifest
-from worker.manifest.response import ResponseFacts, ResponseTemplate, UnrenderableResponse, render
-from worker.manifest.response_bounds import (
+from worker.manifest.response.bounds import (
     LARGEST_ANSWER_BYTES,
     LARGEST_OPENED_BYTES,
     MOST_OPENED_BYTES,
     MOST_READ_BYTES,
     MOST_STEPS,
 )
+from worker.manifest.response.template import ResponseFacts, ResponseTemplate, UnrenderableResponse, render
 
 BODY = json.dumps(
     {"action": "add", "text": 'q"\\\n<&>é', "n": 5, "zero": 0, "flag": True, "list": [{"x": "y"}]}

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from jsonpointer import JsonPointer
 
 from worker.manifest.document import array_index
-from worker.manifest.finding import Finding
+from worker.manifest.lint.finding import Finding
+from worker.manifest.lint.words import Direction, direction
 from worker.manifest.manifest import REQUEST_PARSER
 from worker.manifest.request_parser import RequestParser
 from worker.manifest.spelling import is_foreign, pointer_meant
-from worker.manifest.words import Direction, direction
 
 
 class NamedPointer(NamedTuple):

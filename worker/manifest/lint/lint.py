@@ -9,10 +9,10 @@ from jsonpointer import JsonPointer
 
 from worker.errors import InvalidBatch
 from worker.manifest.document import array_index
-from worker.manifest.finding import Finding
-from worker.manifest.lint_matcher import lint_matcher
-from worker.manifest.lint_pointers import NamedPointer, lint_pointers, pointers_of
-from worker.manifest.lint_response import lint_response
+from worker.manifest.lint.finding import Finding
+from worker.manifest.lint.matcher import lint_matcher
+from worker.manifest.lint.pointers import NamedPointer, lint_pointers, pointers_of
+from worker.manifest.lint.response import lint_response
 from worker.manifest.manifest import CAPABILITY, REQUEST_PARSER, BrokenManifest, Manifest
 from worker.manifest.request_parser import RequestParser
 from worker.manifest.sample import found, sample_body

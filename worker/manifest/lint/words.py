@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Literal
 
-from worker.manifest.pattern import example_words
+from worker.manifest.lint.pattern import example_words
 from worker.manifest.request_parser import compile_matcher
 
 Direction = Literal["add", "remove"]

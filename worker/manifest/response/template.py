@@ -11,9 +11,9 @@ import msgspec
 from dotpromptz_handlebars import Handlebars
 from msgspec import Raw
 
-from worker.manifest.response_bounds import LARGEST_ANSWER_BYTES, Bounds
-from worker.manifest.response_marks import has_marks, masked, sides, unmarked
-from worker.manifest.response_values import Root, look_up
+from worker.manifest.response.bounds import LARGEST_ANSWER_BYTES, Bounds
+from worker.manifest.response.marks import has_marks, masked, sides, unmarked
+from worker.manifest.response.values import Root, look_up
 
 if TYPE_CHECKING:
     from worker.manifest.manifest import Manifest
@@ -51,7 +51,7 @@ class ResponseTemplate:
     """A compiled jsonResponseBody. Safe to share among threads.
 
     A string stands as the text between its JSON quotes, with two braces and with three; every other value stands as
-    its JSON, and what is missing or null as nothing. What a rendering may do is bounded (``response_bounds``).
+    its JSON, and what is missing or null as nothing. What a rendering may do is bounded (``bounds``).
 
     Raises:
         ValueError: on construction; the template's syntax is wrong.

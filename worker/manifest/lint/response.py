@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from worker.manifest.document import array_index
-from worker.manifest.finding import Finding
+from worker.manifest.lint.finding import Finding
 from worker.manifest.manifest import RESPONSE_BODY, Manifest
-from worker.manifest.response import ResponseFacts, ResponseTemplate, UnrenderableResponse
+from worker.manifest.response.template import ResponseFacts, ResponseTemplate, UnrenderableResponse
 from worker.manifest.sample import Body, Tokens, place, sample_body
 from worker.manifest.spelling import name_meant
 

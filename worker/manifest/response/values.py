@@ -14,8 +14,8 @@ from msgspec import Raw
 
 from worker.manifest.document import child
 from worker.manifest.json_text import is_utf8
-from worker.manifest.response_bounds import LARGE, LARGEST_OPENED_BYTES, Bounds
-from worker.manifest.response_marks import marked
+from worker.manifest.response.bounds import LARGE, LARGEST_OPENED_BYTES, Bounds
+from worker.manifest.response.marks import marked
 
 _sound = msgspec.json.Decoder(Raw)
 _object = msgspec.json.Decoder(dict[str, Raw])

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from worker.manifest.finding import Finding
+from worker.manifest.lint.finding import Finding
+from worker.manifest.lint.pattern import ANY, example_words
+from worker.manifest.lint.words import about, accepting, counterparts, direction, is_flag, names_members, trade_pairs
 from worker.manifest.manifest import REQUEST_PARSER
-from worker.manifest.pattern import ANY, example_words
 from worker.manifest.request_parser import ArrayInclusion, RequestParser, compile_matcher
-from worker.manifest.words import about, accepting, counterparts, direction, is_flag, names_members, trade_pairs
 
 _MATCHER = f"{REQUEST_PARSER}/arrayInclusion/matcher"
 
