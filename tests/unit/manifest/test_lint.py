@@ -111,6 +111,7 @@ def test_errors_come_before_warnings() -> None:
         ("^(insert|delete)$", "insert", "delete"),
         ("^(upsert|delete)$", "upsert", "delete"),
         ("^(un)?subscribed?$", "subscribe", "unsubscribe"),
+        ("^.{3,9}$", "add", "remove"),
         ("^(true|false)$", "true", "false"),
         ("^[01]$", "1", "0"),
         ("^(yes|no)$", "yes", "no"),

@@ -8,7 +8,16 @@ from typing import Any
 
 from worker.manifest.lint.finding import Finding
 from worker.manifest.lint.pattern import ANY, example_words
-from worker.manifest.lint.words import about, accepting, counterparts, direction, is_flag, names_members, trade_pairs
+from worker.manifest.lint.words import (
+    COMMONEST_PAIRS,
+    about,
+    accepting,
+    counterparts,
+    direction,
+    is_flag,
+    names_members,
+    trade_pairs,
+)
 from worker.manifest.manifest import REQUEST_PARSER
 from worker.manifest.request_parser import ArrayInclusion, RequestParser, compile_matcher
 
@@ -74,11 +83,10 @@ class _Matcher:
         own += [(other, word) for word in self._removing for other in counterparts(word)]
         own += [pair for word in self._words if word in self._pattern and names_members(word) for pair in about(word)]
         pair = next(filter(self._accepts_both, own), None)
-        if pair is None and not (self._adding or self._removing):
-            # A matcher that tells some pair apart was made to, and the other pairs are not its partner's.
-            pairs = list(trade_pairs())
-            if not any(self._accepts(add) and not self._accepts(remove) for add, remove in pairs):
-                pair = next(filter(self._accepts_both, pairs), None)
+        # A matcher that tells one of the commonest pairs apart was made to: the other pairs are not its partner's.
+        apart = any(self._accepts(add) and not self._accepts(remove) for add, remove in COMMONEST_PAIRS)
+        if pair is None and not (self._adding or self._removing or apart):
+            pair = next(filter(self._accepts_both, trade_pairs()), None)
         return pair
 
     def _accepts_both(self, pair: tuple[str, str]) -> bool:

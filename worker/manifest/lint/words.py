@@ -28,6 +28,11 @@ _PAIRS = [
     *[("tag", "untag"), ("qualify", "disqualify"), ("qualified", "disqualified"), ("push", "pop"), ("start", "stop")],
     *[("in", "out"), ("on", "off"), ("true", "false"), ("yes", "no"), ("1", "0")],
 ]
+COMMONEST_PAIRS = (
+    *[("add", "remove"), ("added", "removed"), ("add_member", "remove_member"), ("add_members", "remove_members")],
+    *[("ADD", "REMOVE"), ("enter", "exit"), ("entered", "exited"), ("join", "leave"), ("include", "exclude")],
+    *[("insert", "delete"), ("true", "false"), ("1", "0")],
+)
 _NOUNS = (
     *("member", "members", "user", "users", "contact", "contacts", "profile", "profiles", "audience", "segment"),
     *("cohort", "list", "person", "people", "customer", "customers"),
