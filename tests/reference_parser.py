@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import re2
 from jsonpointer import EndOfList, JsonPointer
@@ -16,6 +16,7 @@ from jsonpointer import EndOfList, JsonPointer
 MISSING = object()
 Json = Any
 Parser = Mapping[str, Any]
+Text = TypeVar("Text", str, str | None)
 
 
 class Refused(Exception):
@@ -63,11 +64,12 @@ def read(parser: Parser, body: bytes, policy: str = "reject") -> Reading:
 
 def read_rest(parser: Parser, document: Json, environment_id: str, policy: str) -> Reading:
     kind = optional(document, parser.get("contextKindPath"), "context_kind") or "user"
-    if kind in ("kind", "multi") or not re.fullmatch(r"[A-Za-z0-9._-]+", kind):
+    if kind in ("kind", "multi") or not re.fullmatch(r"[A-Za-z0-9._-]{1,256}", kind):
         raise Refused("context_kind", parser["contextKindPath"])
-    own_id = required(document, parser["cohortIdPath"], "cohort")
-    own_name = required(document, parser["cohortNamePath"], "cohort")
+    own_id = short(required(document, parser["cohortIdPath"], "cohort"), parser["cohortIdPath"], "cohort")
+    own_name = short(required(document, parser["cohortNamePath"], "cohort"), parser["cohortNamePath"], "cohort")
     own_url = optional(document, parser.get("cohortUrlPath"), "cohort")
+    short(own_url, parser.get("cohortUrlPath"), "cohort")
 
     names: dict[str, str] = {own_id: own_name}
     members: dict[str, dict[str, bool]] = {own_id: {}}
@@ -124,7 +126,9 @@ def read_member(parser: Parser, member: Json, added: bool | None) -> tuple[str, 
             raise Refused("membership", parser["booleanMembershipPath"])
     member_id = required(member, parser["memberIdPath"], "member_id")
     cohort_id = optional(member, parser.get("cohortIdPath"), "member_cohort")
+    short(cohort_id, parser.get("cohortIdPath"), "member_cohort")
     cohort_name = optional(member, parser.get("cohortNamePath"), "member_cohort")
+    short(cohort_name, parser.get("cohortNamePath"), "member_cohort")
     return member_id, added, cohort_id, cohort_name
 
 
@@ -150,6 +154,13 @@ def optional(document: Json, pointer: str | None, reason: str) -> str | None:
     if not isinstance(value, str):
         raise Refused(reason, pointer)
     return str(value)
+
+
+def short(text: Text, pointer: str | None, reason: str) -> Text:
+    """What is said of a cohort, if it is not absurdly long."""
+    if text is not None and len(text) > 65_536:
+        raise Refused(reason, pointer)
+    return text
 
 
 def required_array(document: Json, pointer: str) -> list[Json]:

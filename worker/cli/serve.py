@@ -32,11 +32,12 @@ def command(
 
     from worker.cli.listener import BACKLOG, listen, url_of
     from worker.logs import configure_logs
-    from worker.processes import announce_ready
+    from worker.processes import announce_ready, return_freed_memory
     from worker.settings import load_settings
 
     settings = load_settings()
     configure_logs(settings.log_level)
+    return_freed_memory()
     listener = (
         socket.socket(fileno=fd)
         if fd is not None

@@ -255,7 +255,7 @@ def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavail
             return InvalidBatch(
                 "context_kind",
                 f"segment {target.segment_key!r} holds contexts of kind {reply[1].decode()!r}; "
-                f"a payload of kind {batch.context_kind!r} cannot change it",
+                "a payload of another kind cannot change it",
                 environment_id=batch.environment_id,
             )
         case b"taken":

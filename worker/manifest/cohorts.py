@@ -8,13 +8,18 @@ from worker.errors import InvalidBatch
 from worker.model import Cohort
 
 MAX_COHORTS = 1000
+# Of a cohort's id, name and url: far above what a partner has (LaunchDarkly recommends 128 for an id), and short enough
+# to be kept, sent and shown.
+LONGEST_COHORT_TEXT = 65_536
+_LONGEST_CONTEXT_KIND = 256
 
 _CONTEXT_KIND = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def is_context_kind(kind: str) -> bool:
-    """Whether LaunchDarkly would take a context kind of this name."""
-    return kind not in {"kind", "multi"} and _CONTEXT_KIND.fullmatch(kind) is not None
+    """Whether LaunchDarkly would take a context kind of this name; nobody has one of more than 256 characters."""
+    fits = len(kind) <= _LONGEST_CONTEXT_KIND and _CONTEXT_KIND.fullmatch(kind) is not None
+    return fits and kind not in {"kind", "multi"}
 
 
 class Cohorts:

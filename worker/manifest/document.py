@@ -19,7 +19,7 @@ _MOST_TYPED_INDEX = 64
 
 _ARRAY_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 
-# From a container's text to what lies at one place of it, or None. ValidationError: it is a container of another kind.
+# From a container's text to what lies at one place of it, or None.
 _Finder = Callable[[Raw], Raw | None]
 
 _object: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
@@ -89,10 +89,8 @@ def find(value: Raw, tokens: Sequence[str]) -> Raw | None:
 
 def child(value: Raw, token: str) -> Raw | None:
     """What lies in an object or an array at one token, or None when there is nothing."""
-    try:
+    if is_object(value):
         return _key_finder(token)(value)
-    except msgspec.ValidationError:
-        pass
     index = array_index(token)
     if index is None or not is_array(value):
         return None
@@ -118,11 +116,10 @@ def _element_finder(index: int) -> _Finder:
 
 def _find_among_entries(token: str, value: Raw) -> Raw | None:
     found: dict[str, Raw] = {}
-    if is_object(value):
-        for entry in elements(value):
-            named = _object.decode(b"{%b}" % bytes(entry))
-            if token in named:
-                found = named
+    for entry in elements(value):
+        named = _object.decode(b"{%b}" % bytes(entry))
+        if token in named:
+            found = named
     return found.get(token)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jsonpointer import JsonPointer
 from msgspec import Raw
 
 from worker.errors import InvalidBatch, Reason
-from worker.manifest.cohorts import Cohorts, is_context_kind
+from worker.manifest.cohorts import LONGEST_COHORT_TEXT, Cohorts, is_context_kind
 from worker.manifest.document import Document, Places
 from worker.manifest.json_text import boolean, elements, is_array, is_null, is_object, scalar, sound_object
 from worker.manifest.request_parser import ArrayInclusion, MemberArrayParser, RequestParser, compile_matcher
@@ -24,8 +24,10 @@ from worker.model import (
     Rejections,
 )
 
+_Text = TypeVar("_Text", str, str | None)
 _MISSING = "is missing"
 _NO_SCALAR = "must be a non-empty string or an integer"
+_TOO_LONG = f"is longer than {LONGEST_COHORT_TEXT} characters"
 
 
 class _Place(NamedTuple):
@@ -101,9 +103,9 @@ class ExactReader:
     ) -> Payload:
         context_kind = self._read_context_kind(document)
         own = Cohort(
-            _required(document, self._cohort_id, "cohort"),
-            _required(document, self._cohort_name, "cohort"),
-            _optional(document, self._cohort_url, "cohort"),
+            _bounded(_required(document, self._cohort_id, "cohort"), self._cohort_id),
+            _bounded(_required(document, self._cohort_name, "cohort"), self._cohort_name),
+            _bounded(_optional(document, self._cohort_url, "cohort"), self._cohort_url),
             own_members,
         )
         cohorts, rejected = Cohorts(own), Rejections()
@@ -197,6 +199,8 @@ class _MemberReader:
         text = scalar(value)
         if place is not None and value is not None and text is None and not is_null(value):
             return None, _Fault("member_cohort", place.path, _NO_SCALAR)
+        if place is not None and text is not None and len(text) > LONGEST_COHORT_TEXT:
+            return None, _Fault("member_cohort", place.path, _TOO_LONG)
         return text or None, None
 
 
@@ -226,6 +230,12 @@ def _optional(document: Document, place: _Place | None, reason: Reason) -> str |
     if place is not None and value is not None and text is None and not is_null(value):
         raise _refusal(reason, place.path, _NO_SCALAR)
     return text or None
+
+
+def _bounded(text: _Text, place: _Place | None) -> _Text:
+    if text is not None and place is not None and len(text) > LONGEST_COHORT_TEXT:
+        raise _refusal("cohort", place.path, _TOO_LONG)
+    return text
 
 
 def _array(document: Document, place: _Place) -> Iterator[Raw]:

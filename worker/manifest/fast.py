@@ -8,13 +8,16 @@ from operator import attrgetter
 from typing import Any
 
 from worker.errors import InvalidBatch
-from worker.manifest.cohorts import Cohorts, is_context_kind
+from worker.manifest.cohorts import LONGEST_COHORT_TEXT, Cohorts, is_context_kind
 from worker.manifest.json_text import MAX_NESTING, is_utf8
 from worker.manifest.request_parser import RequestParser, compile_matcher
 from worker.manifest.shape import ACTION, Shape, Steps, UnsupportedShape, walk
 from worker.model import DEFAULT_CONTEXT_KIND, Cohort, Payload
 
 _ONLY_TEXT = frozenset({str})
+# What a decoded member takes at least, and what a body may take beside four times its size.
+_MEMBER_BYTES = 90
+_FREE_BYTES = 64 * 1024 * 1024
 _VALUE = attrgetter("value")
 
 
@@ -57,7 +60,7 @@ class FastReader:
         """What a body means, or None when the exact reader must say. ``members``: see ``Decoder.decode``."""
         try:
             # Places that no pointer names are skipped without a look at their encoding.
-            if not is_utf8(body):
+            if _takes_too_much(body) or not is_utf8(body):
                 return None
             root = self._decoder.decode(body)
         except (ValueError, RecursionError):  # no JSON, or a value of another type than expected
@@ -86,6 +89,8 @@ class FastReader:
         if not (environment_id and cohort_id and cohort_name and is_context_kind(context_kind)):
             return None
         url = None if self._cohort_url is None else _text(walk(root, self._cohort_url))
+        if max(len(cohort_id), len(cohort_name), len(url or "")) > LONGEST_COHORT_TEXT:
+            return None
         own = Cohort(cohort_id, cohort_name, url)
         added = self._memberships(root, arrays)
         if added is None:
@@ -133,6 +138,8 @@ class FastReader:
                 for member_id, value, member in zip(self._ids(array), values, array, strict=False):
                     cohort_id = _text(member.cohort_id) if self._overrides_id else None
                     cohort_name = _text(member.cohort_name) if self._overrides_name else None
+                    if max(len(cohort_id or ""), len(cohort_name or "")) > LONGEST_COHORT_TEXT:
+                        return None
                     cohorts.state(member_id, added=value, cohort_id=cohort_id, cohort_name=cohort_name)
         except InvalidBatch:
             return None
@@ -142,6 +149,11 @@ class FastReader:
         ids = array if self._bare else [member.id for member in array]
         # Texts of integers are made one by one: many of them may be of the same member.
         return ids if _ONLY_TEXT.issuperset(map(type, ids)) else map(str, ids)
+
+
+def _takes_too_much(body: bytes) -> bool:
+    """Whether decoded members could take far more memory than the body: then they are better read one by one."""
+    return body.count(b",") * _MEMBER_BYTES > 4 * len(body) + _FREE_BYTES
 
 
 def _optional(shape: Shape, pointer: str | None) -> Steps | None:

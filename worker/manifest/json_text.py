@@ -23,7 +23,8 @@ MAX_NESTING = 128
 _PIECE_BYTES = 256 * 1024
 
 _BOM = b"\xef\xbb\xbf"
-_BRACE, _BRACKET, _COMMA = b"{[,"
+_BRACE, _BRACKET, _COMMA, _QUOTE = b'{[,"'
+_BOOLEANS = {ord("t"): True, ord("f"): False}
 _INTEGER = re.compile(rb"(-?[0-9]+)[ \n\r\t]*\Z")
 _BESIDE_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
 _STEP = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
@@ -34,7 +35,6 @@ _WITHIN_AN_ELEMENT = re.compile(rb'(?:[^"\[\]{}]+|"[^"]*"){0,400}').match
 
 _sound = msgspec.json.Decoder(Raw)
 _string = msgspec.json.Decoder(str)
-_boolean = msgspec.json.Decoder(bool)
 
 
 def is_utf8(body: bytes) -> bool:
@@ -161,21 +161,17 @@ def is_null(value: Raw) -> bool:
 
 def boolean(value: Raw | None) -> bool | None:
     """A boolean; None for any other value, or none."""
-    try:
-        return None if value is None else _boolean.decode(value)
-    except msgspec.ValidationError:
-        return None
+    return None if value is None else _BOOLEANS.get(memoryview(value)[0])
 
 
 def scalar(value: Raw | None) -> str | None:
     """A string as it is, the empty one too, or an integer as decimal text; None for any other value, or none."""
     if value is None:
         return None
-    try:
+    if memoryview(value)[0] == _QUOTE:
         return _string.decode(value)
-    except msgspec.ValidationError:
-        # Read as text, for an integer may have more digits than Python would convert.
-        number = _INTEGER.match(memoryview(value))
+    # Read as text, for an integer may have more digits than Python would convert.
+    number = _INTEGER.match(memoryview(value))
     if number is None:
         return None
     return "0" if number[1] == b"-0" else number[1].decode()

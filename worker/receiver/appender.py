@@ -64,6 +64,8 @@ class Appender:
             if getattr(error, "fate_unknown", True):
                 await self._let_pass(batch.not_after_ms)
             raise
+        finally:
+            del future  # an exception's traceback holds this frame, and the future holds the exception, and the body
 
     async def run(self) -> None:
         """Serve ``append`` until cancelled."""

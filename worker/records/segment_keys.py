@@ -17,6 +17,7 @@ _HASH_DIGITS = 10
 _SEPARATOR = "\x1f"
 # Allotments never change, so a process may remember them; this bounds what it remembers.
 _MOST_REMEMBERED = 200_000
+_LONGEST_REMEMBERED = 1024
 
 # KEYS: cohorts, segments. ARGV: cohort, the keys it would like, in order.
 _ALLOT = """
@@ -83,7 +84,8 @@ class SegmentKeys:
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
         for cohort_id, found in zip(cohort_ids, allotted, strict=True):
-            self._remembered[environment_id, integration_key, cohort_id] = found
+            if len(cohort_id) <= _LONGEST_REMEMBERED:
+                self._remembered[environment_id, integration_key, cohort_id] = found
         return allotted
 
     def registered(self, environment_id: str) -> list[str]:

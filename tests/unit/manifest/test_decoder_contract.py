@@ -187,9 +187,23 @@ def test_a_context_kind_of_letters_digits_and_a_few_marks_is_taken(kind: Any) ->
     assert decode(SPLIT, split(kind=kind)).context_kind == str(kind)
 
 
-@pytest.mark.parametrize("kind", ["kind", "multi", "a b", "org\n", "ä", "a/b", -1.5])
+@pytest.mark.parametrize("kind", ["x" * 257, "kind", "multi", "a b", "org\n", "ä", "a/b", -1.5])
 def test_a_context_kind_that_launchdarkly_would_not_take_is_refused(kind: Any) -> None:
     assert refusal(SPLIT, split(kind=kind)).reason == "context_kind"
+
+
+@pytest.mark.parametrize(("field", "pointer"), [("id", "/id"), ("name", "/name"), ("url", "/url")])
+def test_what_is_said_of_a_cohort_may_be_long_but_not_absurdly(field: str, pointer: str) -> None:
+    cohort = decode(SPLIT, split(**{field: "x" * 65_536})).cohorts[0]
+    fault = refusal(SPLIT, split(**{field: "x" * 65_537}))
+
+    assert len(getattr(cohort, {"id": "cohort_id"}.get(field, field))) == 65_536
+    assert (fault.reason, fault.message) == ("cohort", f"{pointer} is longer than 65536 characters")
+
+
+@pytest.mark.parametrize("field", ["cohort", "name"])
+def test_an_absurdly_long_override_is_a_fault_of_its_member(field: str) -> None:
+    assert refusal(BOOLEAN, boolean(member(), member(**{field: "x" * 65_537}))).pointer == f"/batch/1/{field}"
 
 
 # --- the order of faults ------------------------------------------------------------------------------------------
