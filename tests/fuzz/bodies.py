@@ -1,9 +1,8 @@
-"""Generated bodies for a requestParser: mostly what it asks for, often somewhat wrong, in many spellings of JSON."""
+"""Generated bodies for a requestParser: mostly what it asks for, often somewhat wrong."""
 
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -12,15 +11,10 @@ from typing import Any
 from jsonpointer import JsonPointer
 
 from fuzz.chance import happens
+from fuzz.spelling import Literal, spelled
 
 Json = Any
 Parser = Mapping[str, Any]
-
-
-class Literal(str):
-    """JSON text that is written as it is."""
-
-    __slots__ = ()
 
 
 GOOD_SCALARS = (
@@ -34,11 +28,8 @@ BAD_VALUES: tuple[Json, ...] = (
     *(None, "", True, False, 1.5, [], {}, ["x"], {"a": 1}, "a b", "kind", "multi", [[]], [None]),
     *(Literal(text) for text in ("1.0", "-0.0", "0e0", "1e2", "1E400", "[ ]", "{ }", "0.1e-7")),
 )
-JUNK: tuple[Json, ...] = (
-    *(None, 0, "x", [], {}, [[]], [{}], {"env": "x"}, "[[{{", '"]', "\\", "\\\\", '\\"', [1, [2, {"a": []}]], True),
-    *(Literal(text) for text in ("9" * 400, "1e999", "-0", "1.25", "[[[[]]],[]]", '{"":{"":{}}}', '"\\ud83d\\ude00"')),
-)
-JUNK_KEYS = ("zz", "env", "id", "v", "cid", "kind", "", "é", "\U0001f600", 'q"', "\\", "0", "[", "m")
+INDICES = ("0", "1", "2")
+ALMOST_INDICES = (*INDICES, "01", "00", "-", "-1", "+1", "1e0", "10", "\u0661")
 SPLINTERS = (
     *(b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\xef\xbb\xbf", b"\xff", b"\xc3", b"\x00", b"0", b"-"),
     *(
@@ -65,9 +56,11 @@ FIELDS = (
 # Repeated beyond 256 KiB, in whose pieces a large body is looked through: some of what must stay whole is on a seam.
 PADS = (
     *(('"', pad, '"') for pad in ("é", "\U0001f600", "[", '\\"', "\\\\", '\\\\\\"]', "a")),
-    *(("[", pad, "0]") for pad in ('"[",', "[],", '{"a":"}"},', '"\\"",', '"a",1,', "[[{}]],", '"é",')),
+    *(
+        ("[", pad, "0]")
+        for pad in ('"[",', "[],", '{"a":"}"},', '"\\"",', '"a",1,', "[[{}]],", '"é",', "[" * 124 + "]" * 124 + ",")
+    ),
 )
-_BLANKS = (" ", "\n", "\t", "\r\n", "   ")
 
 
 def body(random: Random, parser: Parser, *, environment_ids: Sequence[Json] = GOOD_SCALARS) -> bytes:
@@ -87,11 +80,6 @@ def body(random: Random, parser: Parser, *, environment_ids: Sequence[Json] = GO
     if happens(random, 0.06):
         found = splintered(random, found)
     return found
-
-
-def spelled(random: Random, value: Json) -> bytes:
-    """A JSON value, written in one of the many ways to write it."""
-    return _Spelling(random).text(value).encode()
 
 
 def _document(random: Random, parser: Parser, fault: float, environment_ids: Sequence[Json]) -> Json:
@@ -117,8 +105,9 @@ def _document(random: Random, parser: Parser, fault: float, environment_ids: Seq
 
 def _members(random: Random, parser: Parser, fault: float) -> Json:
     if happens(random, 0.001):
-        return [_member(random, parser, 0.0, number) for number in range(random.choice((999, 1000, 1001, 1100)))]
-    return [_member(random, parser, fault, None) for _ in range(random.choice((0, 1, 1, 2, 3, 4, 6)))]
+        return [_member(random, parser, 0.0, number) for number in range(random.choice((998, 999, 1000, 1001)))]
+    members = [_member(random, parser, fault, None) for _ in range(random.choice((0, 1, 1, 2, 3, 4, 6)))]
+    return members * 60 if happens(random, 0.01) else members
 
 
 def _member(random: Random, parser: Parser, fault: float, number: int | None) -> Json:
@@ -141,21 +130,25 @@ def _member(random: Random, parser: Parser, fault: float, number: int | None) ->
 
 
 def _put_usually(random: Random, document: Json, pointer: str, value: Callable[[], Json], fault: float) -> None:
+    indices = ALMOST_INDICES if happens(random, 0.05) else INDICES
     if not happens(random, fault):
-        put(document, pointer, value())
+        _put(document, pointer, value(), indices)
     elif happens(random, 0.5):
-        put(document, pointer, random.choice(BAD_VALUES))
+        _put(document, pointer, random.choice(BAD_VALUES), indices)
 
 
-def put(document: Json, pointer: str, value: Json) -> None:
-    """Place a value where a pointer looks, making what lies on the way; give up where something else lies."""
+def _put(document: Json, pointer: str, value: Json, indices: Sequence[str]) -> None:
+    """Place a value where a pointer looks, making what lies on the way; give up where something else lies.
+
+    Where a token is one of ``indices``, an array is made.
+    """
     parts = JsonPointer(pointer).parts
     if not parts:
         return
     for part, following in zip(parts, [*parts[1:], None], strict=True):
-        new: Json = copy.deepcopy(value) if following is None else ([] if following in ("0", "1", "2") else {})
+        new: Json = copy.deepcopy(value) if following is None else ([] if following in indices else {})
         if isinstance(document, list):
-            index = int(part) if part in ("0", "1", "2") else 0
+            index = int(part) if part in INDICES else 0
             while len(document) <= index:
                 document.append({} if following is None else copy.copy(new))
             if following is None:
@@ -167,59 +160,6 @@ def put(document: Json, pointer: str, value: Json) -> None:
             document = document[part]
         else:
             return
-
-
-class _Spelling:
-    """One way to write JSON: blanks, escapes, keys that nobody asked for, keys that come twice."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._escapes = random.choice((0.0, 0.0, 0.1, 1.0))
-        self._ascii = happens(random, 0.5)
-        self._blanks = random.choice((0.0, 0.0, 0.3))
-        self._extra = random.choice((0.0, 0.0, 0.15))
-        self._twice = random.choice((0.0, 0.0, 0.1))
-
-    def text(self, value: Json) -> str:
-        if isinstance(value, Literal):
-            return str(value)
-        if isinstance(value, str):
-            return self._string(value)
-        if isinstance(value, list):
-            return f"[{self._blank()}{','.join(self._spaced(self.text(each)) for each in value)}]"
-        if isinstance(value, dict):
-            return f"{{{self._blank()}{','.join(self._fields(value))}}}"
-        return json.dumps(value)
-
-    def _fields(self, value: dict[str, Json]) -> list[str]:
-        random = self._random
-        fields = []
-        items = list(value.items())
-        if happens(random, 0.3):
-            random.shuffle(items)
-        for key, held in items:
-            if self._extra and happens(random, self._extra) and (junk := random.choice(JUNK_KEYS)) not in value:
-                fields.append(self._field(junk, random.choice(JUNK)))
-            if self._twice and happens(random, self._twice):
-                fields.append(self._field(key, random.choice((*JUNK, *GOOD_SCALARS))))
-            fields.append(self._field(key, held))
-        return fields
-
-    def _field(self, key: str, value: Json) -> str:
-        return f"{self._spaced(self._string(key))}:{self._spaced(self.text(value))}"
-
-    def _string(self, value: str) -> str:
-        if self._escapes and happens(self._random, self._escapes):
-            units = value.encode("utf-16-be", "surrogatepass").hex()
-            escaped = "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
-            return f'"{escaped}"'
-        return json.dumps(value, ensure_ascii=self._ascii)
-
-    def _spaced(self, text: str) -> str:
-        return f"{self._blank()}{text}{self._blank()}" if self._blanks else text
-
-    def _blank(self) -> str:
-        return self._random.choice(_BLANKS) if self._blanks and happens(self._random, self._blanks) else ""
 
 
 def with_a_field(random: Random, text: bytes, field: bytes) -> bytes:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import gzip
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import zstandard
 
-from fuzz import bodies
+from fuzz import bodies, heads
+from fuzz.spelling import JUNK, JUNK_KEYS, Literal, spelled
+from fuzz.wire import LIES, Mutated
 from worker.manifest.catalog import load_catalog
 from worker.manifest.examples import Change, example, example_keys
 from worker.manifest.manifest import Manifest
@@ -24,14 +24,7 @@ Json = Any
 GOLDEN = Path(__file__).parent.parent / "golden"
 # The golden bodies' environment; who sends the requests sees to it that the receiver knows it.
 ENVIRONMENT_ID = "6390b1c8e3f0a511e1c5a7d2"
-# Stands for the writer token.
-TOKEN = "{token}"
 
-CONTENT_TYPES = (
-    *("application/json", "application/json; charset=utf-8", "application/json;charset=UTF-16", "text/plain", "", "x"),
-    *("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json; charset=nobody", ";;"),
-    *("application/vnd.api+json", "text/html; charset=\xff", "application/cbor", "*/*", "a" * 5000),
-)
 ENCODINGS = (
     *(
         "gzip",
@@ -48,40 +41,15 @@ ENCODINGS = (
     ),
     *("", ",", "gzip;q=1", "utf-8", "aws-chunked", "\xe9", "zlib", "gzip\t"),
 )
-HEADERS = (
-    *(("Expect", "100-continue"), ("Accept", "text/xml"), ("Accept-Encoding", "br;q=0"), ("Connection", "close")),
-    *(("X-Forwarded-For", "\xff, ,"), ("X-Forwarded-Proto", "gopher"), ("Forwarded", "for=;"), ("Host", "a b")),
-    *(("Host", ""), ("Cookie", "a" * 20_000), ("Content-MD5", "?"), ("If-Match", "*"), ("Range", "bytes=5-1")),
-    *(("X-HTTP-Method-Override", "DELETE"), ("TE", "trailers"), ("Upgrade", "h2c"), ("Content-Language", "\x80")),
-    *(("Prefer", "respond-async"), ("Date", "never"), ("X-Empty", "")),
-)
-METHODS = ("GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "post", "PROPFIND")
 VALUES: tuple[Json, ...] = (
-    *(*bodies.BAD_VALUES, *bodies.GOOD_SCALARS, *bodies.JUNK, ENVIRONMENT_ID, "a" * 5000, "\x00", "{{x}}", "{{{x"),
-    *(bodies.Literal(text) for text in ("9" * 5000, "-" + "9" * 400, "1e99999", "[" * 126 + "]" * 126)),
+    *(*bodies.BAD_VALUES, *bodies.GOOD_SCALARS, *JUNK, ENVIRONMENT_ID, "a" * 5000, "\x00", "{{x}}", "{{{x"),
+    *(Literal(text) for text in ("9" * 5000, "-" + "9" * 400, "1e99999", "[" * 126 + "]" * 126)),
     *(
-        bodies.Literal(opening * depth + closing * depth)
+        Literal(opening * depth + closing * depth)
         for depth in (128, 1000, 20_000)
         for opening, closing in (("[", "]"), ('{"a":', "}"))
     ),
 )
-
-
-@dataclass
-class Mutated:
-    """One request, and the framing in which it goes out."""
-
-    integration: str
-    target: str
-    method: str = "POST"
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
-    framing: str = "length"
-
-    @property
-    def sound_http(self) -> bool:
-        """Whether it is HTTP at all; what is not may be answered by the server below, or by nobody."""
-        return self.framing in {"length", "chunked"} and self.method != "post"
 
 
 class Origin(NamedTuple):
@@ -120,9 +88,9 @@ class Mutations:
         random = Random(f"{self._seed}:request:{number}")
         integration, body = self._body(random)
         mutated = Mutated(integration, f"/api/v2/segment-targets/{integration}", body=body)
-        _route(random, mutated)
-        _authorize(random, mutated)
-        _describe(random, mutated)
+        heads.route(random, mutated)
+        heads.authorize(random, mutated)
+        heads.describe(random, mutated)
         _encode(random, mutated)
         _frame(random, mutated)
         return mutated
@@ -136,7 +104,7 @@ class Mutations:
         value = copy.deepcopy(origin.body)
         for _ in range(random.choice((0, 1, 1, 1, 2, 3))):
             value = _bent(random, value)
-        return origin.integration, _misspelled(random, bodies.spelled(random, value))
+        return origin.integration, _misspelled(random, spelled(random, value))
 
 
 def _bent(random: Random, value: Json) -> Json:
@@ -157,7 +125,7 @@ def _bent(random: Random, value: Json) -> Json:
         case 3 if isinstance(holder, list):
             holder *= random.choice((2, 10, 300))
         case 4 if isinstance(holder, dict):
-            holder[random.choice(bodies.JUNK_KEYS)] = holder.pop(place)
+            holder[random.choice(JUNK_KEYS)] = holder.pop(place)
         case 5 if isinstance(holder[place], str):
             holder[place] = random.choice((holder[place] + "\u0000", holder[place].upper(), holder[place] * 200, ""))
         case _:
@@ -193,63 +161,6 @@ def _misspelled(random: Random, text: bytes) -> bytes:
     if chance < 0.36:
         return b"payload=" + text + b"&x=%00"
     return text
-
-
-def _route(random: Random, mutated: Mutated) -> None:
-    chance = random.random()
-    if chance < 0.02:
-        mutated.method = random.choice(METHODS)
-    elif chance < 0.04:
-        key, target = mutated.integration, mutated.target
-        others = (
-            "nobody",
-            "..",
-            "%00",
-            "%ff",
-            "a%2Fb",
-            "",
-            f"{key}%20",
-            key.upper(),
-            "a" * 3000,
-            "%F0%9F%98%80",
-            "{x}",
-        )
-        whole = (
-            f"/api/v2/segment-target/{key}",
-            f"{target}/",
-            f"{target}?a=%ff&a",
-            "/",
-            f"/{target}",
-            "//",
-            "*",
-            "/readyz",
-        )
-        mutated.target = random.choice((*whole, *(f"/api/v2/segment-targets/{other}" for other in others)))
-
-
-def _authorize(random: Random, mutated: Mutated) -> None:
-    value = TOKEN
-    chance = random.random()
-    if chance < 0.05:
-        value = random.choice((f"Bearer {TOKEN}", f"bearer  {TOKEN}", f"BASIC {TOKEN}", f"Basic {TOKEN}", f" {TOKEN}"))
-    elif chance < 0.08:
-        secrets = (b":", b"", b"a:b", b"\xff:\xff", b"a" * 9000)
-        wrong = ("", "x", "Bearer", "Basic", "Basic !", "Bearer a b", "\xe9\xff", "x" * 9000, "Digest username=x")
-        value = random.choice((*wrong, *(f"Basic {base64.b64encode(secret).decode()}" for secret in secrets)))
-    if chance < 0.99:
-        mutated.headers.append(("Authorization", value))
-    if chance > 0.985:
-        mutated.headers.append(("authorization", random.choice((TOKEN, "x"))))
-
-
-def _describe(random: Random, mutated: Mutated) -> None:
-    if random.random() < 0.9:
-        usual = random.random() < 0.7
-        mutated.headers.append(("Content-Type", CONTENT_TYPES[0] if usual else random.choice(CONTENT_TYPES)))
-    if random.random() < 0.1:
-        mutated.headers += random.sample(HEADERS, random.randint(1, 4))
-    if random.random() < 0.005:
-        mutated.headers += [(f"X-{number}", "x" * 50) for number in range(500)]
 
 
 def _encode(random: Random, mutated: Mutated) -> None:
@@ -296,70 +207,3 @@ def _frame(random: Random, mutated: Mutated) -> None:
         mutated.framing = "chunked"
     elif chance < 0.13:
         mutated.framing = random.choice(LIES)
-
-
-LIES = (
-    "too long",
-    "too short",
-    "both",
-    "two lengths",
-    "no length",
-    "length of words",
-    "bad chunk",
-    "cut chunks",
-    "identity",
-)
-
-
-def framed(mutated: Mutated, random: Random, token: str) -> bytes:
-    """The bytes that go over the wire."""
-    body = mutated.body
-    names = {name.lower() for name, _ in mutated.headers}
-    headers = [] if "host" in names else [("Host", "segsync")]
-    headers += [(name, _with_token(value, token)) for name, value in mutated.headers]
-    headers += _lengths(mutated.framing, len(body))
-    head = f"{mutated.method} {mutated.target} HTTP/1.1\r\n" + "".join(
-        f"{name}: {value}\r\n" for name, value in headers
-    )
-    if mutated.framing in {"chunked", "both", "bad chunk", "cut chunks"}:
-        body = _chunked(random, body, whole=mutated.framing != "cut chunks")
-    if mutated.framing == "bad chunk":
-        body = b"zz\r\n" + body
-    return head.encode("latin-1") + b"\r\n" + body
-
-
-def _lengths(framing: str, length: int) -> Sequence[tuple[str, str]]:
-    match framing:
-        case "length":
-            return [("Content-Length", str(length))]
-        case "too long":
-            return [("Content-Length", str(length + 10))]
-        case "too short":
-            return [("Content-Length", str(max(0, length - 10)))]
-        case "two lengths":
-            return [("Content-Length", str(length)), ("Content-Length", str(length + 1))]
-        case "length of words":
-            return [("Content-Length", "ten")]
-        case "no length":
-            return []
-        case "identity":
-            return [("Content-Length", str(length)), ("Transfer-Encoding", "identity")]
-        case "both":
-            return [("Content-Length", str(length)), ("Transfer-Encoding", "chunked")]
-    return [("Transfer-Encoding", "chunked")]
-
-
-def _chunked(random: Random, body: bytes, *, whole: bool) -> bytes:
-    parts = []
-    while body:
-        size = random.choice((1, 7, 100, 65_536, len(body))) if len(body) < 5000 else len(body)
-        extension = ";x=y" if random.random() < 0.05 else ""
-        parts.append(f"{len(body[:size]):x}{extension}\r\n".encode() + body[:size] + b"\r\n")
-        body = body[size:]
-    return b"".join(parts) + (b"0\r\n\r\n" if whole else b"")
-
-
-def _with_token(value: str, token: str) -> str:
-    if value.lower() == f"basic {TOKEN}":
-        return f"Basic {base64.b64encode(f'partner:{token}'.encode()).decode()}"
-    return value.replace(TOKEN, token)
