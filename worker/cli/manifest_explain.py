@@ -10,6 +10,7 @@ import typer
 
 from worker.cli.console import printable
 from worker.cli.manifest_choice import choose
+from worker.cli.member_faults import sentence
 from worker.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
 # What a person is shown of a long list, and of a long answer; --json has all of it.
 MOST_SHOWN = 10
 MOST_CHARACTERS = 2000
-
-_FAULTS_OF_MEMBERS = {
-    "member": "is no object",
-    "member_id": "is no id: it is missing, or neither a non-empty string nor an integer",
-    "membership": "is neither true nor false, or missing",
-    "member_cohort": "is neither a string nor an integer",
-}
 
 
 def command(
@@ -130,7 +124,7 @@ def _refused(explanation: Rejected, manifest: Manifest | BrokenManifest, body: b
 
 def _unreadable(listed: Sequence[tuple[str, str]], count: int) -> Iterator[str]:
     for pointer, reason in listed[:MOST_SHOWN]:
-        yield f"  {printable(pointer)} {_FAULTS_OF_MEMBERS.get(reason, f'cannot be read ({reason})')}"
+        yield f"  {printable(sentence(pointer, reason))}"
     yield from _and_more(count, "  ")
 
 

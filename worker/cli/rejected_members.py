@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli.connection import DataDir, EnvironmentName, find_environment, open_wiring
+from worker.cli.console import printable
+from worker.cli.member_faults import sentence
 
 if TYPE_CHECKING:
     from worker.log.rejected import RejectedMembers
@@ -61,6 +63,6 @@ def _print(batch: RejectedMembers) -> None:
     print(f"{accepted} UTC  batch {batch.batch_id}  segment {batch.segment.segment_key}")
     print(f"  {batch.rejected.count:,} {'member' if batch.rejected.count == 1 else 'members'} left out")
     for member in batch.rejected.listed:
-        print(f"    {member.pointer}  {member.reason}")
+        print(f"    {printable(sentence(member.pointer, member.reason))}")
     if more := batch.rejected.count - len(batch.rejected.listed):
         print(f"    and {more:,} more")
