@@ -22,7 +22,7 @@ GOOD_SCALARS = (
     *("é", "e\u0301", "\x00", "\u2028", '"', "\\", "[{", "~1", "a" * 300, "\U0010ffff", "\ufeff", "\ufffd"),
     *(0, 1, 5, -7, 2**63, 2**64, 10**30, Literal("-0"), Literal("9" * 40)),
 )
-KINDS = ("user", "user", "org", "a.b_c-1", "", None)
+KINDS = (*("user", "org", "a.b_c-1", "", None) * 9, "a" * 256, "a" * 257)
 ACTIONS = ("add", "add", "remove", "ADD", "add_members", "re-add", "add\n", "ä", "k", "aaaa", 5, -3, True, False)
 BAD_VALUES: tuple[Json, ...] = (
     *(None, "", True, False, 1.5, [], {}, ["x"], {"a": 1}, "a b", "kind", "multi", [[]], [None]),

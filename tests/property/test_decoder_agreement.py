@@ -45,9 +45,13 @@ randoms = st.randoms(use_true_random=False)
 
 
 def check(parser: dict[str, Any], body: bytes, policy: Any = "reject") -> Agreed:
-    agreed = Comparison(parser).check(body, policy)
+    agreed = compare(parser, body, policy)
     event(str(agreed.outcome[0] if agreed.accepted else agreed.outcome[:2]))
     return agreed
+
+
+def compare(parser: dict[str, Any], body: bytes, policy: Any = "reject") -> Agreed:
+    return Comparison(parser).check(body, policy)
 
 
 @quick
@@ -101,9 +105,32 @@ def test_members_of_any_kind_are_read_or_rejected_alike(members: list[Any], poli
     ],
 )
 def test_a_member_or_cohort_that_is_named_by_text_and_by_number_is_one(body: bytes) -> None:
-    [(_, _, _, members)] = Comparison(BOOLEAN).check(body).outcome[3]
+    [(_, _, _, members)] = compare(BOOLEAN, body).outcome[3]
 
     assert len(members) == 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("letter", ["a", "\U0001f600"])
+@pytest.mark.parametrize("field", ["cid", "cname"])
+def test_cohort_texts_of_a_member_are_taken_up_to_the_same_length(field: str, letter: str, policy: str) -> None:
+    longest = 65_536
+    first = {"id": "ann", "v": True, "cid": "c", "cname": "C"}
+    bodies_of = [
+        json.dumps({"env": "e", "m": [first, {"id": "bob", "v": True, field: letter * length}]}).encode()
+        for length in (longest, longest + 1)
+    ]
+    fitting, too_long = (compare(BOOLEAN, body, policy) for body in bodies_of)
+
+    assert (fitting.accepted, fitting.rejected) == (True, 0)
+    assert too_long.rejected == 1 if policy == "skip" else too_long.outcome[1:3] == ("member_cohort", f"/m/1/{field}")
+
+
+@pytest.mark.parametrize("field", ["cid", "cname", "url"])
+def test_cohort_texts_of_a_payload_are_taken_up_to_the_same_length(field: str) -> None:
+    fitting, too_long = (compare(SPLIT, split(**{field: "a" * length})) for length in (65_536, 65_537))
+
+    assert (fitting.accepted, too_long.outcome[:3]) == (True, ("refused", "cohort", f"/{field}"))
 
 
 # --- the reference itself -----------------------------------------------------------------------------------------
