@@ -96,13 +96,13 @@ def _send_all(seed: int, numbers: Sequence[int], mutations: Mutations, deploymen
             try:
                 answer = connection.send(mutated, _wire(seed, number, mutated, deployment))
             except TimeoutError:
-                problem: str | None = f"no answer within {HANGS_AFTER_SECONDS:g} s"
+                found: str | None = f"no answer within {HANGS_AFTER_SECONDS:g} s"
             else:
                 _count(tally, answer)
-                problem = _problem(mutated, answer)
-            if problem:
+                found = problem(mutated, answer)
+            if found:
                 again = f'make fuzz ARGS="--seed {seed} --only-request {number}"'
-                tally.problems.append(f"{problem}\nrequest:   {describe(mutated)}\nagain:     {again}")
+                tally.problems.append(f"{found}\nrequest:   {describe(mutated)}\nagain:     {again}")
     return tally
 
 
@@ -119,7 +119,7 @@ def _count(tally: HttpTally, answer: Answer) -> None:
         tally.statuses[answer.status] += 1
 
 
-def _problem(mutated: Mutated, answer: Answer) -> str | None:
+def problem(mutated: Mutated, answer: Answer) -> str | None:
     """What is wrong with an answer; None when nothing is."""
     if answer.status == 0 or answer.body == NO_HTTP:
         return "no answer of the receiver to sound HTTP" if mutated.sound_http else None
