@@ -40,10 +40,15 @@ class Document:
 
     def find(self, tokens: tuple[str, ...]) -> Raw | None:
         """The value at a pointer's tokens, or None when there is none. Of duplicate keys, the last counts."""
-        if tokens not in self._found:
-            above = self.find(tokens[:-1])
-            self._found[tokens] = None if above is None else child(above, tokens[-1])
-        return self._found[tokens]
+        if tokens in self._found:
+            return self._found[tokens]
+        found = self._found[()]
+        for depth, token in enumerate(tokens, start=1):
+            place = tokens[:depth]
+            if place not in self._found:
+                self._found[place] = None if found is None else child(found, token)
+            found = self._found[place]
+        return found
 
 
 class Places:

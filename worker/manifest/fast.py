@@ -15,9 +15,9 @@ from worker.manifest.shape import ACTION, Shape, Steps, UnsupportedShape, walk
 from worker.model import DEFAULT_CONTEXT_KIND, Cohort, Payload
 
 _ONLY_TEXT = frozenset({str})
-# What a decoded member takes at least, and what a body may take beside four times its size.
-_MEMBER_BYTES = 90
-_FREE_BYTES = 64 * 1024 * 1024
+# What a decoded member takes, and what a body's members may take beside three times its size.
+_MEMBER_BYTES = 110
+_FREE_BYTES = 32 * 1024 * 1024
 _VALUE = attrgetter("value")
 
 
@@ -60,7 +60,7 @@ class FastReader:
         """What a body means, or None when the exact reader must say. ``members``: see ``Decoder.decode``."""
         try:
             # Places that no pointer names are skipped without a look at their encoding.
-            if _takes_too_much(body) or not is_utf8(body):
+            if self._takes_too_much(body) or not is_utf8(body):
                 return None
             root = self._decoder.decode(body)
         except (ValueError, RecursionError):  # no JSON, or a value of another type than expected
@@ -73,6 +73,11 @@ class FastReader:
         if not self._is_shallow(body, arrays):
             return None
         return self._payload(root, arrays, members)
+
+    def _takes_too_much(self, body: bytes) -> bool:
+        """Whether decoded members could take far more memory than the body: then they are better read one by one."""
+        members = body.count(b"," if self._bare else b"{")
+        return members * _MEMBER_BYTES > 3 * len(body) + _FREE_BYTES
 
     def _is_shallow(self, body: bytes, arrays: list[list[Any]]) -> bool:
         # Each member is one object and none lies in another. Braces in strings count too: a doubt, no more.
@@ -149,11 +154,6 @@ class FastReader:
         ids = array if self._bare else [member.id for member in array]
         # Texts of integers are made one by one: many of them may be of the same member.
         return ids if _ONLY_TEXT.issuperset(map(type, ids)) else map(str, ids)
-
-
-def _takes_too_much(body: bytes) -> bool:
-    """Whether decoded members could take far more memory than the body: then they are better read one by one."""
-    return body.count(b",") * _MEMBER_BYTES > 4 * len(body) + _FREE_BYTES
 
 
 def _optional(shape: Shape, pointer: str | None) -> Steps | None:
