@@ -13,6 +13,13 @@ DEFAULT_CONTEXT_KIND = "user"
 # What becomes of a payload one of whose members cannot be read: refused whole, or accepted without that member.
 MemberPolicy = Literal["reject", "skip"]
 DEFAULT_MEMBER_POLICY: MemberPolicy = "reject"
+# The reasons that are one member's alone, and what they say of the place that is named with them.
+MEMBER_REASONS = {
+    "member": "is no object",
+    "member_id": "is no id: it is missing, or neither a non-empty string nor an integer",
+    "membership": "is neither true nor false, or missing",
+    "member_cohort": "says of the member's own cohort what is neither a string nor an integer, or far too long",
+}
 # Of so many members that were left out, a batch tells which; of the others only how many.
 MOST_REJECTED_LISTED = 100
 

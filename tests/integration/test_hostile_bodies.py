@@ -216,7 +216,7 @@ def test_rejected_members_of_a_hostile_body_are_all_counted(receiving: Receiving
     receiving.expect("plain-skipping", body, 204)
 
     client = valkey.client()
-    [batch] = read_rejected(client, SegmentId(receiving.environment_id, "plain-skipping-bad", 1), 10)
+    [batch] = read_rejected(client, [SegmentId(receiving.environment_id, "plain-skipping-bad", 1)], 10)
     client.close()
     assert (batch.rejected.count, len(batch.rejected.listed)) == (500_001, 100)
 

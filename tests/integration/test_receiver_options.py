@@ -37,7 +37,7 @@ class Receiving:
         return EnvironmentOptions(self.redis)
 
     def rejected(self, segment_key: str = f"{KEY}-c") -> list[RejectedMembers]:
-        return list(read_rejected(self.redis, SegmentId(ENVIRONMENT, segment_key, 1), 10))
+        return read_rejected(self.redis, [SegmentId(ENVIRONMENT, segment_key, 1)], 10)
 
     def members(self, segment_key: str = f"{KEY}-c") -> list[dict[str, bool]]:
         """What a drain reads, entry by entry; bodies are left out."""
@@ -112,7 +112,7 @@ def test_with_skip_a_payload_of_which_no_member_can_be_read_succeeds_and_changes
     ("body", "message"),
     [
         ({"batch": 5}, "/batch/0/cohortId is missing"),
-        ({"contextKind": "multi"}, "/contextKind must be letters"),
+        ({"contextKind": "multi"}, "/contextKind must be at most 256 letters"),
         ({"batch": [{"userId": "ann", "value": True}]}, "/batch/0/cohortId is missing"),
         ({"environmentId": None}, "/environmentId must be"),
     ],

@@ -103,7 +103,8 @@ def _segment(segment: SegmentChange) -> Iterator[str]:
 
 def _refused(explanation: Rejected, manifest: Manifest | BrokenManifest, body: bytes) -> Iterator[str]:
     from worker.manifest.manifest import Manifest
-    from worker.receiver.explanation import MEMBER_REASONS, unreadable_members
+    from worker.model import MEMBER_REASONS
+    from worker.receiver.explanation import unreadable_members
 
     error = explanation.error
     if not isinstance(manifest, Manifest):

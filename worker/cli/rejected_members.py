@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,10 +33,8 @@ def command(
     with open_wiring(data_dir) as wiring:
         environment_id = find_environment(wiring, environment).environment_id
         keys = wiring.segment_keys.registered(environment_id) if segment is None else [segment]
-        found: list[RejectedMembers] = []
-        for status in wiring.upkeep.statuses(environment_id, keys, ()):
-            batches = read_rejected(wiring.client, status.segment, limit)
-            found = heapq.nlargest(limit, [*found, *batches], key=lambda batch: batch.accepted_ms)
+        segments = [status.segment for status in wiring.upkeep.statuses(environment_id, keys, ())]
+        found = read_rejected(wiring.client, segments, limit)
     if as_json:
         print(json.dumps([_described(batch) for batch in found], indent=2))
         return

@@ -209,14 +209,14 @@ def _queue_append(pipe: Any, batch: Batch, target: Target, *, payload_id: str = 
     rejected = batch.rejected if target is batch.targets[0] else Rejections()
     body = None if payload_id else compress(batch.body)
     # Where members were left out, workers get what is left ready to use: finding out again would cost them more.
-    sliced = body is None or batch.rejected.count > 0
+    whole = None if batch.rejected.count else body
     fields = pack_fields(
         integration_key=batch.integration_key,
         parser_digest=batch.parser_digest,
         policy=batch.policy,
-        kind="slice" if sliced else "body",
-        content=compress(pack_slice(cohort.members)) if sliced or body is None else body,
-        original=body if sliced else None,
+        kind="slice" if whole is None else "body",
+        content=whole or compress(pack_slice(cohort.members)),
+        original=body if whole is None else None,
         payload_id=payload_id,
         rejected=rejected,
     )

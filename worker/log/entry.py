@@ -34,8 +34,8 @@ class Entry:
             several segments share it, or members were left out of it).
         codec, data: the bytes as stored; ``content`` undoes the codec.
         dead: decided to be dead, for all stores; folds skip it.
-        rejected: the members that were left out of the payload, packed; empty when there are none. Of a payload of
-            several segments, only its own cohort's entry has them.
+        rejected: the members that were left out of the payload, packed; empty when there are none, and for drains,
+            which are not told. Of a payload of several segments, only its own cohort's entry has them.
     """
 
     entry_id: str

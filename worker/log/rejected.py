@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import cast
 
 import redis
@@ -12,6 +13,8 @@ from worker.log import keyspace
 from worker.log.entry import unpack, unpack_rejected
 from worker.model import Rejections, SegmentId
 from worker.state import state_errors
+
+_PIPELINE = 500
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,24 +34,45 @@ class RejectedMembers:
     rejected: Rejections
 
 
-def read_rejected(client: redis.Redis, segment: SegmentId, most: int) -> Iterator[RejectedMembers]:
-    """The batches of a segment's log from which members were left out, the latest first, ``most`` at the most.
+def read_rejected(client: redis.Redis, segments: Sequence[SegmentId], most: int) -> list[RejectedMembers]:
+    """The batches of these segments' logs from which members were left out, the latest first, ``most`` at the most.
 
     Raises:
         Unavailable: the state server is away.
     """
-    prefix = f"{keyspace.base(segment.environment_id, segment.segment_key)}:g{segment.generation}"
+    entries: list[tuple[tuple[int, ...], SegmentId, bytes]] = []
+    for start in range(0, len(segments), _PIPELINE):
+        portion = segments[start : start + _PIPELINE]
+        with state_errors(), client.pipeline(transaction=False) as pipe:
+            for segment in portion:
+                pipe.zrange(f"{_prefix(segment)}:rejected", 0, most - 1, desc=True)
+            found = cast("list[list[bytes]]", pipe.execute())
+        entries += [
+            (tuple(map(int, entry_id.split(b"-"))), segment, entry_id)
+            for segment, entry_ids in zip(portion, found, strict=True)
+            for entry_id in entry_ids
+        ]
+        entries = nlargest(most, entries)
+    # Only now, and only of so many, what they hold: bodies are large.
+    return [batch for _, segment, entry_id in entries for batch in _read(client, segment, entry_id)]
+
+
+def _read(client: redis.Redis, segment: SegmentId, entry_id: bytes) -> Iterator[RejectedMembers]:
+    """An entry; none, when it was trimmed meanwhile."""
     with state_errors():
-        entry_ids = cast("list[bytes]", client.zrange(f"{prefix}:rejected", 0, most - 1, desc=True))
-    for entry_id in entry_ids:
-        with state_errors():
-            found = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(f"{prefix}:log", entry_id, entry_id))
-        for _, fields in found:  # none, when it was trimmed meanwhile
-            entry = unpack(entry_id, [part for pair in fields.items() for part in pair], 0)
-            yield RejectedMembers(
-                segment=segment,
-                batch_id=entry.batch_id,
-                integration_key=entry.integration_key,
-                accepted_ms=int(entry.entry_id.partition("-")[0]),
-                rejected=unpack_rejected(entry.rejected),
-            )
+        found = cast(
+            "list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(f"{_prefix(segment)}:log", entry_id, entry_id)
+        )
+    for _, fields in found:
+        entry = unpack(entry_id, [part for pair in fields.items() for part in pair], 0)
+        yield RejectedMembers(
+            segment=segment,
+            batch_id=entry.batch_id,
+            integration_key=entry.integration_key,
+            accepted_ms=int(entry.entry_id.partition("-")[0]),
+            rejected=unpack_rejected(entry.rejected),
+        )
+
+
+def _prefix(segment: SegmentId) -> str:
+    return f"{keyspace.base(segment.environment_id, segment.segment_key)}:g{segment.generation}"

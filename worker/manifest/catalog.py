@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import worker
 from worker.errors import Misconfigured
@@ -38,6 +40,13 @@ def load_catalog(overlay: Path | None = None) -> Catalog:
     return CatalogWatch(overlay).current
 
 
+class _Source(NamedTuple):
+    """What a manifest's file holds, or why it cannot be known; and whether the file is the overlay's."""
+
+    content: bytes | Fault
+    is_own: bool
+
+
 class CatalogWatch:
     """The catalog, kept in step with the files.
 
@@ -50,59 +59,69 @@ class CatalogWatch:
 
     def __init__(self, overlay: Path | None = None) -> None:
         self._overlay = overlay
-        self._contents = _read_all(overlay)
-        self._doubted: dict[str, bytes | Fault | None] = {}
-        self.current: Catalog = {key: _manifest(key, content) for key, content in self._contents.items()}
+        self._sources = _read_all(overlay)
+        # What was seen at the last look, and waits to be seen again; None stands for a file that is gone.
+        self._doubted: dict[str, _Source | None] = {}
+        self.current: Catalog = {key: _manifest(key, source) for key, source in self._sources.items()}
 
     def look(self) -> list[str]:
         """Look at the files again; returns the keys whose manifest is another one, new or gone.
 
-        What would take an endpoint away (a file that is gone, or broken) counts only once it was seen at two looks in a
-        row: many editors write files in pieces, or move them away and back, and partners drop what is answered 404.
+        What would take an endpoint away, or give it back to the bundled manifest, counts only once it was seen at two
+        looks in a row: many editors write files in pieces, or move them away and back, and partners drop what is
+        answered 404 or 400.
 
         Raises:
-            Misconfigured: the overlay cannot be listed; the catalog stays as it was.
+            Misconfigured: the overlay cannot be listed, or has nothing left in it, as when a volume is not mounted;
+                the catalog stays as it was.
         """
         seen = _read_all(self._overlay)
+        if any(source.is_own for source in self._sources.values()) and _is_empty(self._overlay):
+            raise Misconfigured(f"manifests: {self._overlay} is empty; if that is meant, restart")
         catalog = dict(self.current)
         doubted, self._doubted = self._doubted, {}
         changed = []
-        for key in sorted({*self._contents, *seen}):
-            content = seen.get(key)
-            if key in self._contents and content == self._contents[key]:
+        for key in sorted({*self._sources, *seen}):
+            old, new = self._sources.get(key), seen.get(key)
+            if old == new:
                 continue
-            manifest = None if content is None else _manifest(key, content)
-            if not isinstance(manifest, Manifest) and doubted.get(key, _NOTHING) != content:
-                self._doubted[key] = content
+            manifest = None if new is None else _manifest(key, new)
+            uncovers = old is not None and new is not None and old.is_own and not new.is_own
+            is_worse = uncovers or not isinstance(manifest, Manifest)
+            if is_worse and (key not in doubted or doubted[key] != new):
+                self._doubted[key] = new
                 continue
             changed.append(key)
-            if content is None or manifest is None:
-                del self._contents[key], catalog[key]
+            if new is None or manifest is None:
+                del self._sources[key], catalog[key]
             else:
-                self._contents[key], catalog[key] = content, manifest
+                self._sources[key], catalog[key] = new, manifest
         self.current = catalog
         return changed
 
 
-_NOTHING = Fault("", "was not doubted")
+def _read_all(overlay: Path | None) -> dict[str, _Source]:
+    found = {key: _Source(content, is_own=False) for key, content in _read_directory(bundled_directory())}
+    if overlay is not None:
+        found |= {key: _Source(content, is_own=True) for key, content in _read_directory(overlay)}
+    return found
 
 
-def _read_all(overlay: Path | None) -> dict[str, bytes | Fault]:
-    """What each manifest's file holds, or why it cannot be known."""
-    found = _read_directory(bundled_directory())
-    return found if overlay is None else {**found, **_read_directory(overlay)}
+def _is_empty(directory: Path | None) -> bool:
+    return directory is not None and not any(directory.iterdir())
 
 
-def _read_directory(directory: Path) -> dict[str, bytes | Fault]:
+def _read_directory(directory: Path) -> Iterator[tuple[str, bytes | Fault]]:
     try:
         entries = sorted(directory.iterdir())
     except OSError as error:
         raise Misconfigured(f"manifests: cannot list {directory}: {error.strerror}") from None
-    contents: dict[str, bytes | Fault] = {}
+    files: dict[str, list[Path]] = {}
     for key, file in _files(entries):
+        files.setdefault(key, []).append(file)
+    for key, found in files.items():
         twice = Fault("", f"is there twice: {key}.json and {key}/manifest.json")
-        contents[key] = twice if key in contents else _read(file)
-    return contents
+        yield key, _read(found[0]) if len(found) == 1 else twice
 
 
 def _files(entries: list[Path]) -> Iterator[tuple[str, Path]]:
@@ -110,8 +129,10 @@ def _files(entries: list[Path]) -> Iterator[tuple[str, Path]]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            if (entry / "manifest.json").exists():
-                yield entry.name, entry / "manifest.json"
+            # A directory that cannot be entered, such as lost+found, holds nothing for us.
+            with suppress(OSError):
+                if (entry / "manifest.json").exists():
+                    yield entry.name, entry / "manifest.json"
         elif entry.suffix == ".json":
             yield entry.stem, entry
 
@@ -123,5 +144,7 @@ def _read(file: Path) -> bytes | Fault:
         return Fault("", f"cannot be read: {error.strerror}")
 
 
-def _manifest(key: str, content: bytes | Fault) -> Manifest | BrokenManifest:
-    return BrokenManifest(key, (content,)) if isinstance(content, Fault) else read_manifest(key, content)
+def _manifest(key: str, source: _Source) -> Manifest | BrokenManifest:
+    if isinstance(source.content, Fault):
+        return BrokenManifest(key, (source.content,))
+    return read_manifest(key, source.content)

@@ -41,8 +41,26 @@ class Decoder:
             InvalidBatch: the body breaks the parser's contract. ``environment_id`` is set for every fault that is
                 met after the environment id was read.
         """
-        payload = None if self._fast is None else self._fast.read(body, members=members)
-        return self._exact.read(body, policy, members=members) if payload is None else payload
+        payload = self.decode_fast(body, members=members)
+        return self.decode_exactly(body, policy, members=members) if payload is None else payload
+
+    def decode_fast(self, body: bytes, *, members: bool = True) -> Payload | None:
+        """``decode``'s first half: it answers most bodies, in tenths of a microsecond a member.
+
+        Returns:
+            What ``decode`` would, under either policy; or None where only ``decode_exactly`` can tell.
+        """
+        return None if self._fast is None else self._fast.read(body, members=members)
+
+    def decode_exactly(
+        self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY, *, members: bool = True
+    ) -> Payload:
+        """``decode`` by its second half alone: the same, in microseconds a member.
+
+        Raises:
+            InvalidBatch: see ``decode``.
+        """
+        return self._exact.read(body, policy, members=members)
 
 
 def compile_parser(parser: RequestParser) -> Decoder:

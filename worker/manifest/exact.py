@@ -126,7 +126,7 @@ class ExactReader:
         if kind is None or self._context_kind is None:
             return DEFAULT_CONTEXT_KIND
         if not is_context_kind(kind):
-            expected = "must be letters, digits, '.', '_' and '-', and neither 'kind' nor 'multi'"
+            expected = "must be at most 256 letters, digits, '.', '_' and '-', and neither 'kind' nor 'multi'"
             raise _refusal("context_kind", self._context_kind.path, expected)
         return kind
 

@@ -25,7 +25,7 @@ _PIECE_BYTES = 256 * 1024
 _BOM = b"\xef\xbb\xbf"
 _BRACE, _BRACKET, _COMMA, _QUOTE = b'{[,"'
 _BOOLEANS = {ord("t"): True, ord("f"): False}
-_INTEGER = re.compile(rb"(-?[0-9]+)[ \n\r\t]*\Z")
+_INTEGER = re.compile(rb"-?[0-9]+")
 _BESIDE_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
 _STEP = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 # Strings and whatever else is no bracket, comma or quote. Bounded, for the engine keeps a state for each repetition
@@ -95,7 +95,7 @@ def sound_object(body: bytes) -> Raw:
 
 
 def elements(container: Raw) -> Iterator[Raw]:
-    """The elements of an array, or the entries of an object, one after the other, without blanks before them."""
+    """The elements of an array, or the entries of an object, one after the other, without the blanks around them."""
     view = memoryview(container)
     text = bytes(view)
     if b"\\" in text:
@@ -117,6 +117,8 @@ def _end_of_element(text: bytes, place: int) -> int:
         place = (_WITHIN_AN_ELEMENT if depth else _BETWEEN_ELEMENTS)(text, place).end()  # type: ignore[union-attr]
         mark = text[place]
         if not depth and mark in b",]}":
+            while text[place - 1] in b" \n\r\t":
+                place -= 1
             return place
         if mark in b"[{":
             depth += 1
@@ -156,7 +158,7 @@ def is_array(value: Raw) -> bool:
 
 def is_null(value: Raw) -> bool:
     """Whether a value is null."""
-    return bytes(memoryview(value)[:5]).rstrip() == b"null"
+    return bytes(memoryview(value)[:5]) == b"null"
 
 
 def boolean(value: Raw | None) -> bool | None:
@@ -171,7 +173,7 @@ def scalar(value: Raw | None) -> str | None:
     if memoryview(value)[0] == _QUOTE:
         return _string.decode(value)
     # Read as text, for an integer may have more digits than Python would convert.
-    number = _INTEGER.match(memoryview(value))
+    number = _INTEGER.fullmatch(memoryview(value))
     if number is None:
         return None
-    return "0" if number[1] == b"-0" else number[1].decode()
+    return "0" if number[0] == b"-0" else number[0].decode()

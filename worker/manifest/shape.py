@@ -66,6 +66,7 @@ class Shape:
 
     def __init__(self) -> None:
         self._root = _Place()
+        self._arrays: list[Steps] = []
 
     def members(self, pointer: str, parser: MemberArrayParser) -> Steps:
         """Add a member array; its members get the attributes id, value, cohort_id and cohort_name.
@@ -73,8 +74,9 @@ class Shape:
         Members that are bare ids (``memberIdPath`` is "") become plain strings and integers.
         """
         place, steps = self._descend(pointer)
-        if place.element is not None:
-            raise UnsupportedShape
+        if place.element is not None or any(array == steps[: len(array)] for array in self._arrays):
+            raise UnsupportedShape  # an array in another's member
+        self._arrays.append(steps)
         place.element = _Place(keys=_member_keys(parser)) if parser.member_id_path else _Place(leaf=ID)
         return steps
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from worker.receiver.refusals import Refused
 from worker.records.directory import Directory, Environment, Token
@@ -24,7 +23,7 @@ def read_token(authorization: str | None) -> str | None:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(rest.strip(), validate=True).decode().partition(":")[2] or None
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, or no UTF-8 in it
             return None
     return None
 

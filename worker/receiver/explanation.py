@@ -17,8 +17,6 @@ from worker.records.segment_keys import wished_keys
 
 # Where the payload is thought to arrive, which only templates mention: a receiver started here, as it comes.
 BASE_URL = "http://127.0.0.1:8080/"
-# Reasons that are one member's alone: the policy "skip" would leave it out.
-MEMBER_REASONS = frozenset({"member", "member_id", "membership", "member_cohort"})
 
 
 class Answer(Struct):

@@ -35,8 +35,10 @@ from worker.wiring import Wiring
 
 # LaunchDarkly recommends no more; longer ones are accepted all the same.
 LONG_COHORT_ID = 128
-# A body from this size on is decoded, and looked into for an answer, outside the event loop: 10 MiB can take seconds.
+# A body from this size on is decoded outside the event loop; and from that size on, if it takes the exact reader, or is
+# looked into for an answer: both take a hundred times as long.
 LARGE_BODY_BYTES = 256 * 1024
+SLOW_BODY_BYTES = 16 * 1024
 # Bodies that are being read for their members or wait for the log, in one process; decoded, they take some three times
 # that. Beyond it, partners are asked to come again later.
 MOST_HELD_BYTES = 128 * 1024 * 1024
@@ -58,14 +60,16 @@ class Webhook:
         self._appender = appender
         self._wake_ups = wake_ups
         self._held_bytes = 0
-        # Threads of their own: what hangs in one must not hold up the other.
+        # Threads of their own: what hangs in one, or takes seconds, must not hold up the others.
         self._asking = ThreadPoolExecutor(4, thread_name_prefix="ask")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="read-exactly")
+        self._rendering = ThreadPoolExecutor(1, thread_name_prefix="render")
 
     def close(self) -> None:
         """End the threads; what has not begun is dropped."""
-        self._asking.shutdown(cancel_futures=True)
-        self._decoding.shutdown(cancel_futures=True)
+        for pool in (self._asking, self._decoding, self._reading, self._rendering):
+            pool.shutdown(cancel_futures=True)
 
     async def receive(self, request: Request) -> Response:
         """One payload: 2xx only once it is in the log, as durably as the durability setting says.
@@ -84,9 +88,11 @@ class Webhook:
         try:
             body = await self._read(request)
             with self._held(body):
-                payload, environment = await self._parse(manifest, body, directory, token)
-                batch = await self._append(manifest, payload, environment, body)
+                payload, environment, policy = await self._parse(manifest, body, directory, token)
+                batch = await self._append(manifest, payload, environment, policy, body)
         except Refused as refused:
+            if refused.status in {429, 503} and len(body) >= SLOW_BODY_BYTES:
+                body = b""  # who is asked to come again must not wait for it behind others, nor keep the body here
             return _refusal(key, refused, await self._render(manifest, refused_facts(body, refused)))
         except ClientDisconnect:
             # Nobody reads this answer, and nothing was stored: the whole body never came.
@@ -120,15 +126,19 @@ class Webhook:
             message = "Content-Encoding must be gzip, deflate, zstd or absent"
             raise Refused(415, message, reason="encoding") from None
         except InvalidBatch as error:
+            self._check_room(0)
             raise bad_request(error) from error
+
+    def _check_room(self, size: int) -> None:
+        if self._server.nearly_full:
+            raise Refused(429, "The state server is nearly full; send it again later", reason="full")
+        if self._held_bytes + size > MOST_HELD_BYTES:
+            raise Refused(429, "Too many payloads at once; send it again later", reason="overload")
 
     @contextmanager
     def _held(self, body: bytes) -> Iterator[None]:
         """Count the body among those held in memory, or refuse when there are too many, or no room for it later."""
-        if self._server.nearly_full:
-            raise Refused(429, "The state server is nearly full; send it again later", reason="full")
-        if self._held_bytes + len(body) > MOST_HELD_BYTES:
-            raise Refused(429, "Too many payloads at once; send it again later", reason="overload")
+        self._check_room(len(body))
         self._held_bytes += len(body)
         try:
             yield
@@ -137,43 +147,41 @@ class Webhook:
 
     async def _parse(
         self, manifest: Manifest, body: bytes, directory: Directory, token: Token
-    ) -> tuple[Payload, Environment]:
-        """What the body says, and the environment that it is for, which decides what becomes of unreadable members."""
+    ) -> tuple[Payload, Environment, MemberPolicy]:
+        """What the body says, the environment that it is for, and the policy that this has for unreadable members."""
+        decoder = manifest.decoder
         try:
-            payload = await self._decode(manifest, body, "reject")
+            payload = await self._work(
+                self._decoding, LARGE_BODY_BYTES, body, partial(decoder.decode_fast, body, members=False)
+            ) or await self._read_exactly(manifest, body, "reject")
         except InvalidBatch as error:
             if error.environment_id is None:
                 raise bad_request(error) from error
             environment = authorize(directory, token, error.environment_id)
-            if directory.policy(environment.environment_id, manifest.key) == "reject":
+            policy = directory.policy(environment.environment_id, manifest.key)
+            if policy == "reject":
                 raise bad_request(error) from error
-            return await self._decode_skipping(manifest, body), environment
-        return payload, authorize(directory, token, payload.environment_id)
-
-    async def _decode_skipping(self, manifest: Manifest, body: bytes) -> Payload:
+        else:
+            environment = authorize(directory, token, payload.environment_id)
+            return payload, environment, directory.policy(environment.environment_id, manifest.key)
         try:
-            payload = await self._decode(manifest, body, "skip")
+            return await self._read_exactly(manifest, body, policy), environment, policy
         except InvalidBatch as error:
             raise bad_request(error) from error
-        _log.warning(
-            "batch.members_rejected",
-            integration=manifest.key,
-            members=payload.rejected.count,
-            first=payload.rejected.listed[0]._asdict() if payload.rejected.listed else None,
-        )
-        return payload
 
-    async def _decode(self, manifest: Manifest, body: bytes, policy: MemberPolicy) -> Payload:
-        decode = partial(manifest.decoder.decode, body, policy, members=False)
-        return decode() if len(body) < LARGE_BODY_BYTES else await self._in_thread(self._decoding, decode)
+    async def _read_exactly(self, manifest: Manifest, body: bytes, policy: MemberPolicy) -> Payload:
+        read = partial(manifest.decoder.decode_exactly, body, policy, members=False)
+        return await self._work(self._reading, SLOW_BODY_BYTES, body, read)
 
-    async def _append(self, manifest: Manifest, payload: Payload, environment: Environment, body: bytes) -> Batch:
+    async def _append(
+        self, manifest: Manifest, payload: Payload, environment: Environment, policy: MemberPolicy, body: bytes
+    ) -> Batch:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
             # A little longer than the append may take: when this answers, nothing of it can land any more.
             async with asyncio.timeout(APPEND_WITHIN_SECONDS + 0.25):
-                batch = await self._batch(manifest, payload, environment.environment_id, body, not_after_ms)
+                batch = await self._batch(manifest, payload, environment.environment_id, policy, body, not_after_ms)
                 due = await self._appender.append(batch)
         except InvalidBatch as error:
             raise bad_request(error) from error
@@ -191,10 +199,25 @@ class Webhook:
             segments=len(batch.targets),
             bytes=len(batch.body),
         )
+        if (rejected := batch.rejected).count:
+            _log.warning(
+                "batch.members_rejected",
+                batch_id=batch.batch_id,
+                environment_id=batch.environment_id,
+                integration=batch.integration_key,
+                members=rejected.count,
+                first=rejected.listed[0]._asdict(),
+            )
         return batch
 
-    async def _batch(
-        self, manifest: Manifest, payload: Payload, environment_id: str, body: bytes, not_after_ms: int
+    async def _batch(  # noqa: PLR0917 - what a batch is made of
+        self,
+        manifest: Manifest,
+        payload: Payload,
+        environment_id: str,
+        policy: MemberPolicy,
+        body: bytes,
+        not_after_ms: int,
     ) -> Batch:
         """Find the segment of each cohort; the state server is asked only for what this process has not seen yet."""
         wiring, directory = self._wiring, self._wiring.directory.current
@@ -216,7 +239,7 @@ class Webhook:
             targets=targets,
             store_ids=[store.store_id for store in directory.stores_of(environment_id) if store.on],
             not_after_ms=not_after_ms,
-            policy=directory.policy(environment_id, manifest.key),
+            policy=policy,
             rejected=payload.rejected,
             prerequisites=[
                 parser_entry(manifest.parser.digest, manifest.parser.text),
@@ -233,12 +256,14 @@ class Webhook:
             return None
         render = partial(manifest.response_template.render, facts)
         try:
-            if len(facts.request_body) < LARGE_BODY_BYTES:
-                return render()
-            return await self._in_thread(self._decoding, render)
+            return await self._work(self._rendering, SLOW_BODY_BYTES, facts.request_body, render)
         except UnrenderableResponse as error:
             _log.error("answer.not_json", integration=manifest.key, status=facts.status_code, problem=str(error))
             return None
+
+    async def _work(self, pool: ThreadPoolExecutor, least_bytes: int, body: bytes, do: Callable[[], T]) -> T:
+        """Do something with a body: in a thread, if the body is so large that it could hold up everybody else."""
+        return do() if len(body) < least_bytes else await self._in_thread(pool, do)
 
     @staticmethod
     async def _in_thread(pool: ThreadPoolExecutor, do: Callable[..., T], *arguments: object) -> T:

@@ -103,18 +103,43 @@ def test_a_manifest_that_is_gone_for_a_moment_stays(overlay: Path) -> None:
     assert isinstance(watch.current["acme"], Manifest)
 
 
-def test_a_manifest_that_is_gone_goes_and_uncovers_the_bundled_one(overlay: Path) -> None:
+def test_a_manifest_that_is_gone_at_two_looks_goes_and_uncovers_the_bundled_one(overlay: Path) -> None:
     (overlay / "amplitude.json").write_text(text())
+    (overlay / "other.json").write_text(text())
     watch = CatalogWatch(overlay)
     (overlay / "acme.json").unlink()
     (overlay / "amplitude.json").unlink()
 
-    assert watch.look() == ["amplitude"]
-    assert watch.look() == ["acme"]
+    assert watch.look() == []
+    assert watch.look() == ["acme", "amplitude"]
     assert "acme" not in watch.current
     amplitude = watch.current["amplitude"]
     assert isinstance(amplitude, Manifest)
     assert amplitude.name == "Amplitude"
+
+
+def test_an_overlay_with_nothing_left_in_it_is_not_believed(overlay: Path) -> None:
+    watch = CatalogWatch(overlay)
+    (overlay / "acme.json").unlink()
+
+    for _ in range(3):
+        with pytest.raises(Misconfigured, match="is empty; if that is meant, restart"):
+            watch.look()
+    assert isinstance(watch.current["acme"], Manifest)
+
+
+def test_a_directory_that_cannot_be_entered_disturbs_nothing(overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (overlay / "lost+found").mkdir()
+
+    def stat(path: Path, **_: Any) -> os.stat_result:
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return os.stat(path)  # noqa: PTH116
+
+    # The tests may run as root, whom nothing forbids.
+    monkeypatch.setattr(Path, "stat", stat)
+
+    assert isinstance(CatalogWatch(overlay).current["acme"], Manifest)
 
 
 def test_a_new_manifest_that_is_broken_is_named_at_the_second_look(overlay: Path) -> None:

@@ -346,8 +346,8 @@ NESTED = b'{"a":' * 25 + b"1" + b"}" * 25
             f"quotes more than {LARGEST_ANSWER_BYTES} bytes",
         ),
         (
-            b'{"m":[' + b",".join([b"1"] * 10_000) + b"]}",
-            '"{{#each requestBody.m}}' + "x" * 200 + '{{/each}}"',
+            b'{"m":[' + b",".join([b"1"] * 5_000) + b"]}",
+            '"{{#each requestBody.m}}' + "x" * 400 + '{{/each}}"',
             f"longer than {LARGEST_ANSWER_BYTES} bytes",
         ),
     ],

@@ -17,6 +17,7 @@ from worker.manifest.manifest import CAPABILITY, REQUEST_PARSER, BrokenManifest,
 from worker.manifest.request_parser import RequestParser
 from worker.manifest.sample import found, sample_body
 from worker.manifest.spelling import name_meant
+from worker.model import MEMBER_REASONS
 
 _PROPERTIES = ("requestParser", "jsonResponseBody")
 
@@ -95,7 +96,7 @@ def _culprit(parser: RequestParser, pointers: list[NamedPointer], refusal: Inval
         return None
     if refusal.reason == "members":
         pointers = [pointer for pointer in pointers if pointer.is_array]
-    elif refusal.reason in {"member", "member_id", "membership", "member_cohort"}:
+    elif refusal.reason in MEMBER_REASONS:
         pointers = [pointer for pointer in pointers if pointer.is_members]
     else:
         pointers = [pointer for pointer in pointers if not pointer.is_members and not pointer.is_array]
