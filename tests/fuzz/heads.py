@@ -61,7 +61,18 @@ def authorize(random: Random, mutated: Mutated) -> None:
         value = random.choice((f"Bearer {TOKEN}", f"bearer  {TOKEN}", f"BASIC {TOKEN}", f"Basic {TOKEN}", f" {TOKEN}"))
     elif chance < 0.08:
         secrets = (b":", b"", b"a:b", b"\xff:\xff", b"a" * 9000)
-        wrong = ("", "x", "Bearer", "Basic", "Basic !", "Bearer a b", "\xe9\xff", "x" * 9000, "Digest username=x")
+        wrong = (
+            "",
+            "x",
+            "Bearer",
+            "Basic",
+            "Basic !",
+            "Bearer a b",
+            "\xe9\xff",
+            "Basic \xe9",
+            "x" * 9000,
+            "Digest username=x",
+        )
         value = random.choice((*wrong, *(f"Basic {base64.b64encode(secret).decode()}" for secret in secrets)))
     if chance < 0.99:
         mutated.headers.append(("Authorization", value))

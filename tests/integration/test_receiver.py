@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -16,9 +18,13 @@ from servers import ValkeyServer, wait_until
 from starlette.testclient import TestClient
 
 from worker.log import keyspace
-from worker.model import RedisStoreConfiguration
+from worker.manifest.decoder import Decoder
+from worker.manifest.response.template import ResponseFacts
+from worker.model import Payload, RedisStoreConfiguration
 from worker.receiver import webhook
 from worker.receiver.app import create_receiver
+from worker.receiver.facts import refused_facts
+from worker.receiver.refusals import Refused
 from worker.records.records import Bootstrap, Records
 from worker.settings import Settings
 
@@ -247,6 +253,50 @@ def test_too_many_payloads_at_once_are_429_with_both_headers_that_say_when_to_co
     assert log_length(real_redis, made) == 0
     monkeypatch.undo()
     assert client.post(PATH, json=payload(made)).status_code == 204
+
+
+def test_who_is_asked_to_come_again_does_not_wait_for_a_rendered_answer(
+    client: TestClient, made: Bootstrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "MOST_HELD_BYTES", 10)
+    monkeypatch.setattr(webhook, "SLOW_BODY_BYTES", 100)
+    rendered: list[bytes] = []
+
+    def facts(body: bytes, refused: Refused) -> ResponseFacts:
+        rendered.append(body)
+        return refused_facts(body, refused)
+
+    monkeypatch.setattr(webhook, "refused_facts", facts)
+    body = {"action": "members", "parameters": {"mixpanel_project_id": made.environment_id, "members": ["x" * 200]}}
+
+    answer = client.post("/api/v2/segment-targets/mixpanel", json=body)
+
+    assert (answer.status_code, answer.json()["status"]) == (429, "failure")
+    assert rendered == [b""]
+
+
+def test_a_body_that_takes_long_holds_up_no_other(
+    client: TestClient, made: Bootstrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "LARGE_BODY_BYTES", 1)
+    monkeypatch.setattr(webhook, "SLOW_BODY_BYTES", 1)
+    reading, go_on = threading.Event(), threading.Event()
+    decode_exactly = Decoder.decode_exactly
+
+    def slowly(self: Decoder, *arguments: Any, **options: Any) -> Payload:
+        reading.set()
+        assert go_on.wait(20)
+        return decode_exactly(self, *arguments, **options)
+
+    monkeypatch.setattr(Decoder, "decode_exactly", slowly)
+    bad = payload(made, listData={"add": [{}]})
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(client.post, PATH, json=bad)
+        assert reading.wait(20)
+        assert client.post(PATH, json=payload(made)).status_code == 204
+        assert not slow.done()
+        go_on.set()
+        assert slow.result().status_code == 400
 
 
 def test_a_payload_that_was_answered_is_no_longer_counted_as_held(

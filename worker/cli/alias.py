@@ -42,3 +42,5 @@ def show(data_dir: DataDir = None) -> None:
         directory = wiring.directory.fresh()
         for alias, environment_id in sorted(directory.aliases.items()):
             print(f"{alias}  {environment_name(directory, environment_id)}")
+        if not directory.aliases:
+            print("There are no aliases.")

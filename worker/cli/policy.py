@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.cli.connection import DataDir, EnvironmentName, environment_name, find_environment, open_wiring
+from worker.cli.console import printable
 
 if TYPE_CHECKING:
     from worker.model import MemberPolicy
@@ -35,7 +36,9 @@ def show(data_dir: DataDir = None) -> None:
         directory = wiring.directory.fresh()
         for name, policy in sorted(directory.policies.items()):
             environment_id, _, integration = name.partition("/")
-            print(f"{environment_name(directory, environment_id)}  {integration}  {policy}")
+            print(f"{environment_name(directory, environment_id)}  {printable(integration)}  {policy}")
+        if not directory.policies:
+            print("Every integration's policy is the default, reject.")
 
 
 def _set(integration: str, policy: MemberPolicy, environment: str | None, data_dir: DataDir) -> None:
@@ -48,4 +51,4 @@ def _set(integration: str, policy: MemberPolicy, environment: str | None, data_d
             # Receivers may have manifests that this machine has not; but it may be a slip, too.
             print(f"segsync: there is no manifest {integration!r} here; check the key", file=sys.stderr)
         EnvironmentOptions(wiring.client).set_policy(found.environment_id, integration, policy)
-        print(f"{environment_name(wiring.directory.current, found.environment_id)}  {integration}  {policy}")
+        print(f"{environment_name(wiring.directory.current, found.environment_id)}  {printable(integration)}  {policy}")

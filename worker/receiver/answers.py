@@ -43,7 +43,9 @@ def error_answer(status: int, message: str, *, body: bytes | None = None) -> Res
         # LaunchDarkly's header, in epoch milliseconds: its clients wait by this one.
         response.headers["X-Ratelimit-Reset"] = str(int((time.time() + RETRY_AFTER_SECONDS) * 1000))
     if status == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        # Two fields: clients that read only the first challenge of one exist, and Basic is the one they wait for.
+        response.headers.append("WWW-Authenticate", 'Basic realm="segsync", charset="UTF-8"')
+        response.headers.append("WWW-Authenticate", "Bearer")
     return response
 
 

@@ -127,8 +127,11 @@ class Receiver:
             else:
                 problem = ""
                 self._log_manifests(changed)
-            if problem and problem != self._manifests_problem:
-                _log.error("manifests.unreadable", problem=problem)
+            if problem != self._manifests_problem:
+                if problem:
+                    _log.error("manifests.unreadable", problem=problem)
+                else:
+                    _log.info("manifests.readable")
             self._manifests_problem = problem
 
     def _log_manifests(self, keys: Iterable[str]) -> None:
@@ -137,7 +140,9 @@ class Receiver:
             if isinstance(found, BrokenManifest):
                 _log.error("manifest.broken", integration=key, faults=[fault._asdict() for fault in found.faults])
             else:
-                _log.info("manifest.loaded" if found else "manifest.removed", integration=key)
+                # Partners drop what is answered 404 from now on.
+                log, event = (_log.info, "manifest.loaded") if found else (_log.warning, "manifest.removed")
+                log(event, integration=key)
 
     async def _refresh(self) -> None:
         while True:

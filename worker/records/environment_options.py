@@ -27,8 +27,8 @@ class EnvironmentOptions:
             Unavailable: the state server is away.
         """
         directory = Records(self._client).directory()
-        if not alias.isprintable() or not 0 < len(alias) <= _LONGEST_ALIAS:
-            raise Misconfigured(f"an alias is 1 to {_LONGEST_ALIAS} printable characters")
+        if not alias.isprintable() or not 0 < len(alias) <= _LONGEST_ALIAS or alias != alias.strip():
+            raise Misconfigured(f"an alias is 1 to {_LONGEST_ALIAS} printable characters, without blanks around them")
         if alias in directory.environments:
             raise Misconfigured(f"{alias} is an environment's own id; payloads that carry it are taken already")
         taken = directory.aliases.get(alias, environment_id)

@@ -57,7 +57,7 @@ def test_an_alias_is_added_listed_and_removed(installation: Installation) -> Non
     assert installation.directory.aliases == {"3187": ENVIRONMENT}
 
     installation.run("alias", "remove", "3187")
-    assert installation.run("alias", "list").output == ""
+    assert installation.run("alias", "list").output == "There are no aliases.\n"
 
 
 @pytest.mark.parametrize("name", [ENVIRONMENT, "production", "default/production"])
@@ -77,7 +77,7 @@ def test_a_policy_is_set_listed_and_taken_back(installation: Installation) -> No
     assert installation.run("policy", "list").output == "default/production  segment-audiences  skip\n"
 
     installation.run("policy", "reject", "segment-audiences")
-    assert installation.run("policy", "list").output == ""
+    assert installation.run("policy", "list").output == "Every integration's policy is the default, reject.\n"
 
 
 def test_a_policy_for_an_integration_without_a_manifest_here_is_set_and_doubted(installation: Installation) -> None:

@@ -111,6 +111,18 @@ def test_nesting_up_to_the_bound_is_accepted() -> None:
     assert decode(SPLIT, body).cohorts[0].members == {"u": True}
 
 
+@pytest.mark.parametrize("levels", [124, 125, 126])
+def test_an_array_in_another_array_s_member_counts_for_the_bound_too(levels: int) -> None:
+    parser = SPLIT | {"addMemberArrayPath": "/a", "removeMemberArrayPath": "/a/0/b"}
+    deep = b"[" * levels + b"]" * levels
+    body = b'{"env":"e","id":"c","name":"C","a":[{"id":"u","b":[{"id":"v","x":%b}]}]}' % deep
+
+    if levels + 5 <= 128:
+        assert decode(parser, body).cohorts[0].members == {"u": True, "v": False}
+    else:
+        assert refusal(parser, body).reason == "malformed"
+
+
 def test_one_byte_order_mark_is_ignored() -> None:
     assert decode(SPLIT, b"\xef\xbb\xbf" + json.dumps(split()).encode()).environment_id == ENVIRONMENT
 

@@ -59,6 +59,12 @@ def test_braces_in_strings_do_not_end_an_element(member: dict[str, Any]) -> None
     assert [json.loads(bytes(element)) for element in found] == array
 
 
+def test_elements_have_no_blanks_around_them() -> None:
+    found = elements(Raw(b'[ true , null\n, "a" , 5\t, [ 1 ] , { } , {"a": [1]}\r\n]'))
+
+    assert list(map(bytes, found)) == [b"true", b"null", b'"a"', b"5", b"[ 1 ]", b"{ }", b'{"a": [1]}']
+
+
 @pytest.mark.parametrize("text", [b"[]", b"[ ]", b"[\n\t]"])
 def test_an_empty_array_has_no_elements(text: bytes) -> None:
     assert list(elements(Raw(text))) == []

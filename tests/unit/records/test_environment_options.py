@@ -62,7 +62,7 @@ def test_an_alias_of_another_environment_is_not_taken_away(options: EnvironmentO
         options.add_alias("3187", "env-1")
 
 
-@pytest.mark.parametrize("alias", ["", "env-1", "a\nb", "x" * 257])
+@pytest.mark.parametrize("alias", ["", "env-1", "a\nb", " 77 ", "x" * 257])
 def test_what_cannot_be_an_alias_is_refused(options: EnvironmentOptions, alias: str) -> None:
     with pytest.raises(Misconfigured):
         options.add_alias(alias, "env-1")
