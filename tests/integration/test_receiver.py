@@ -21,7 +21,7 @@ from worker.log import keyspace
 from worker.manifest.decoder import Decoder
 from worker.manifest.response.template import ResponseFacts
 from worker.model import Payload, RedisStoreConfiguration
-from worker.receiver import webhook
+from worker.receiver import parsing, webhook
 from worker.receiver.app import create_receiver
 from worker.receiver.facts import refused_facts
 from worker.receiver.refusals import Refused
@@ -278,8 +278,8 @@ def test_who_is_asked_to_come_again_does_not_wait_for_a_rendered_answer(
 def test_a_body_that_takes_long_holds_up_no_other(
     client: TestClient, made: Bootstrap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook, "LARGE_BODY_BYTES", 1)
-    monkeypatch.setattr(webhook, "SLOW_BODY_BYTES", 1)
+    monkeypatch.setattr(parsing, "LARGE_BODY_BYTES", 1)
+    monkeypatch.setattr(parsing, "SLOW_BODY_BYTES", 1)
     reading, go_on = threading.Event(), threading.Event()
     decode_exactly = Decoder.decode_exactly
 

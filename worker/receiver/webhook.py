@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -20,30 +19,23 @@ from worker.log.parsers import parser_entry
 from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import Manifest
 from worker.manifest.response.template import ResponseFacts, UnrenderableResponse
-from worker.model import MemberPolicy, Payload
 from worker.receiver.answers import error_answer, success_answer
 from worker.receiver.appender import APPEND_WITHIN_SECONDS, Appender
 from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
-from worker.receiver.credentials import authenticate, authorize
+from worker.receiver.credentials import authenticate
 from worker.receiver.facts import accepted_facts, refused_facts
+from worker.receiver.parsing import SLOW_BODY_BYTES, Parsed, Parsing, in_thread, work
 from worker.receiver.refusals import Refused, bad_request, too_large, unusable_manifest
 from worker.receiver.state_server import StateServer
-from worker.records.directory import Directory, Environment, Token
 from worker.records.segment_keys import registration
 from worker.sync.wake_ups import WakeUpSender
 from worker.wiring import Wiring
 
 # LaunchDarkly recommends no more; longer ones are accepted all the same.
 LONG_COHORT_ID = 128
-# A body from this size on is decoded outside the event loop; and from that size on, if it takes the exact reader, or is
-# looked into for an answer: both take a hundred times as long.
-LARGE_BODY_BYTES = 256 * 1024
-SLOW_BODY_BYTES = 16 * 1024
 # Bodies that are being read for their members or wait for the log, in one process; decoded, they take some three times
 # that. Beyond it, partners are asked to come again later.
 MOST_HELD_BYTES = 128 * 1024 * 1024
-
-T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -61,15 +53,15 @@ class Webhook:
         self._wake_ups = wake_ups
         self._held_bytes = 0
         # Threads of their own: what hangs in one, or takes seconds, must not hold up the others.
+        self._parsing = Parsing()
         self._asking = ThreadPoolExecutor(4, thread_name_prefix="ask")
-        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="read-exactly")
         self._rendering = ThreadPoolExecutor(1, thread_name_prefix="render")
 
     def close(self) -> None:
         """End the threads; what has not begun is dropped."""
-        for pool in (self._asking, self._decoding, self._reading, self._rendering):
-            pool.shutdown(cancel_futures=True)
+        self._parsing.close()
+        self._asking.shutdown(cancel_futures=True)
+        self._rendering.shutdown(cancel_futures=True)
 
     async def receive(self, request: Request) -> Response:
         """One payload: 2xx only once it is in the log, as durably as the durability setting says.
@@ -88,8 +80,8 @@ class Webhook:
         try:
             body = await self._read(request)
             with self._held(body):
-                payload, environment, policy = await self._parse(manifest, body, directory, token)
-                batch = await self._append(manifest, payload, environment, policy, body)
+                parsed = await self._parsing.parse(manifest, body, directory, token)
+                batch = await self._append(parsed)
         except Refused as refused:
             if refused.status in {429, 503} and len(body) >= SLOW_BODY_BYTES:
                 body = b""  # who is asked to come again must not wait for it behind others, nor keep the body here
@@ -102,8 +94,8 @@ class Webhook:
         facts = accepted_facts(
             body,
             base_url=str(request.base_url),
-            project_key=environment.project_key,
-            environment_key=environment.environment_key,
+            project_key=parsed.environment.project_key,
+            environment_key=parsed.environment.environment_key,
             segment_key=batch.targets[0].segment_key,
         )
         return success_answer(await self._render(manifest, facts))
@@ -145,43 +137,13 @@ class Webhook:
         finally:
             self._held_bytes -= len(body)
 
-    async def _parse(
-        self, manifest: Manifest, body: bytes, directory: Directory, token: Token
-    ) -> tuple[Payload, Environment, MemberPolicy]:
-        """What the body says, the environment that it is for, and the policy that this has for unreadable members."""
-        decoder = manifest.decoder
-        try:
-            payload = await self._work(
-                self._decoding, LARGE_BODY_BYTES, body, partial(decoder.decode_fast, body, members=False)
-            ) or await self._read_exactly(manifest, body, "reject")
-        except InvalidBatch as error:
-            if error.environment_id is None:
-                raise bad_request(error) from error
-            environment = authorize(directory, token, error.environment_id)
-            policy = directory.policy(environment.environment_id, manifest.key)
-            if policy == "reject":
-                raise bad_request(error) from error
-        else:
-            environment = authorize(directory, token, payload.environment_id)
-            return payload, environment, directory.policy(environment.environment_id, manifest.key)
-        try:
-            return await self._read_exactly(manifest, body, policy), environment, policy
-        except InvalidBatch as error:
-            raise bad_request(error) from error
-
-    async def _read_exactly(self, manifest: Manifest, body: bytes, policy: MemberPolicy) -> Payload:
-        read = partial(manifest.decoder.decode_exactly, body, policy, members=False)
-        return await self._work(self._reading, SLOW_BODY_BYTES, body, read)
-
-    async def _append(
-        self, manifest: Manifest, payload: Payload, environment: Environment, policy: MemberPolicy, body: bytes
-    ) -> Batch:
+    async def _append(self, parsed: Parsed) -> Batch:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
             # A little longer than the append may take: when this answers, nothing of it can land any more.
             async with asyncio.timeout(APPEND_WITHIN_SECONDS + 0.25):
-                batch = await self._batch(manifest, payload, environment.environment_id, policy, body, not_after_ms)
+                batch = await self._batch(parsed, not_after_ms)
                 due = await self._appender.append(batch)
         except InvalidBatch as error:
             raise bad_request(error) from error
@@ -210,24 +172,17 @@ class Webhook:
             )
         return batch
 
-    async def _batch(  # noqa: PLR0917 - what a batch is made of
-        self,
-        manifest: Manifest,
-        payload: Payload,
-        environment_id: str,
-        policy: MemberPolicy,
-        body: bytes,
-        not_after_ms: int,
-    ) -> Batch:
+    async def _batch(self, parsed: Parsed, not_after_ms: int) -> Batch:
         """Find the segment of each cohort; the state server is asked only for what this process has not seen yet."""
-        wiring, directory = self._wiring, self._wiring.directory.current
+        wiring, manifest, payload = self._wiring, parsed.manifest, parsed.payload
+        environment_id = parsed.environment.environment_id
         cohort_ids = [cohort.cohort_id for cohort in payload.cohorts]
         segment_keys = wiring.segment_keys.remembered(environment_id, manifest.key, cohort_ids)
         if segment_keys is None:
             if (longest := max(map(len, cohort_ids))) > LONG_COHORT_ID:
                 _log.warning("cohort.long_id", integration=manifest.key, length=longest)
             allot = wiring.segment_keys.allot
-            segment_keys = await self._in_thread(self._asking, allot, environment_id, manifest.key, cohort_ids)
+            segment_keys = await in_thread(self._asking, allot, environment_id, manifest.key, cohort_ids)
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
             batch_id=uuid.uuid4().hex,
@@ -235,11 +190,11 @@ class Webhook:
             context_kind=payload.context_kind,
             integration_key=manifest.key,
             parser_digest=manifest.parser.digest,
-            body=body,
+            body=parsed.body,
             targets=targets,
-            store_ids=[store.store_id for store in directory.stores_of(environment_id) if store.on],
+            store_ids=[store.store_id for store in wiring.directory.current.stores_of(environment_id) if store.on],
             not_after_ms=not_after_ms,
-            policy=policy,
+            policy=parsed.policy,
             rejected=payload.rejected,
             prerequisites=[
                 parser_entry(manifest.parser.digest, manifest.parser.text),
@@ -256,18 +211,10 @@ class Webhook:
             return None
         render = partial(manifest.response_template.render, facts)
         try:
-            return await self._work(self._rendering, SLOW_BODY_BYTES, facts.request_body, render)
+            return await work(render, facts.request_body, SLOW_BODY_BYTES, self._rendering)
         except UnrenderableResponse as error:
             _log.error("answer.not_json", integration=manifest.key, status=facts.status_code, problem=str(error))
             return None
-
-    async def _work(self, pool: ThreadPoolExecutor, least_bytes: int, body: bytes, do: Callable[[], T]) -> T:
-        """Do something with a body: in a thread, if the body is so large that it could hold up everybody else."""
-        return do() if len(body) < least_bytes else await self._in_thread(pool, do)
-
-    @staticmethod
-    async def _in_thread(pool: ThreadPoolExecutor, do: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, do, *arguments)
 
 
 def _refusal(key: str, refused: Refused, body: bytes | None = None) -> Response:
