@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from worker.manifest.exact import ExactReader
+from worker.manifest.exact import Action, ExactReader
 from worker.manifest.fast import FastReader
 from worker.manifest.request_parser import RequestParser
 from worker.manifest.shape import UnsupportedShape
@@ -61,6 +61,14 @@ class Decoder:
             InvalidBatch: see ``decode``.
         """
         return self._exact.read(body, policy, members=members)
+
+    def action(self, body: bytes) -> Action | None:
+        """What a body's action says, which decides what becomes of its members; None when the parser asks for none.
+
+        Raises:
+            InvalidBatch: the body cannot be read, or has no action.
+        """
+        return self._exact.action(body)
 
 
 def compile_parser(parser: RequestParser) -> Decoder:

@@ -12,7 +12,7 @@ from worker.errors import InvalidBatch, Reason
 from worker.manifest.cohorts import LONGEST_COHORT_TEXT, Cohorts, is_context_kind
 from worker.manifest.document import Document, Places
 from worker.manifest.json_text import boolean, elements, is_array, is_null, is_object, scalar, sound_object
-from worker.manifest.request_parser import ArrayInclusion, MemberArrayParser, RequestParser, compile_matcher
+from worker.manifest.request_parser import MemberArrayParser, RequestParser, compile_matcher
 from worker.model import (
     DEFAULT_CONTEXT_KIND,
     DEFAULT_MEMBER_POLICY,
@@ -52,6 +52,13 @@ class _Members(NamedTuple):
     added: bool | None
 
 
+class Action(NamedTuple):
+    """What a body's action says, and whether the matcher takes it: then all members are added, else removed."""
+
+    text: str
+    matches: bool
+
+
 class _Fault(NamedTuple):
     """Why a member cannot be read; ``path`` is a pointer into the member."""
 
@@ -77,7 +84,9 @@ class ExactReader:
         self._single = _optional_place(parser.member_array_path)
         self._member = _MemberReader(parser.member_array_parser)
         inclusion = parser.array_inclusion
-        self._inclusion = None if inclusion is None else _Inclusion.compiled(inclusion)
+        self._inclusion = (
+            None if inclusion is None else _Inclusion(_place(inclusion.path), compile_matcher(inclusion.matcher))
+        )
 
     def read(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY, *, members: bool = True) -> Payload:
         """What a body means. ``members``: see ``Decoder.decode``.
@@ -97,6 +106,10 @@ class ExactReader:
         except InvalidBatch as fault:
             fault.environment_id = environment_id
             raise
+
+    def action(self, body: bytes) -> Action | None:
+        """What a body's action says: see ``Decoder.action``."""
+        return None if self._inclusion is None else self._inclusion.read(Document(sound_object(body)))
 
     def _read_rest(
         self, document: Document, environment_id: str, policy: MemberPolicy, own_members: dict[str, bool]
@@ -137,7 +150,7 @@ class ExactReader:
             yield _Members(place.path, () if absent else _array(document, place), added)
         if self._single is not None:
             values = _array(document, self._single)
-            inclusion = None if self._inclusion is None else self._inclusion.read(document)
+            inclusion = None if self._inclusion is None else self._inclusion.read(document).matches
             yield _Members(self._single.path, values, inclusion)
 
 
@@ -147,18 +160,14 @@ class _Inclusion(NamedTuple):
     place: _Place
     matcher: Any
 
-    @classmethod
-    def compiled(cls, inclusion: ArrayInclusion) -> _Inclusion:
-        return cls(_place(inclusion.path), compile_matcher(inclusion.matcher))
-
-    def read(self, document: Document) -> bool:
+    def read(self, document: Document) -> Action:
         value = document.find(self.place.tokens)
         flag = boolean(value)
         action = scalar(value) if flag is None else str(flag).lower()
         if not action:
             expected = "must be a non-empty string, a boolean or an integer"
             raise _refusal("action", self.place.path, _MISSING if value is None else expected)
-        return self.matcher.search(action) is not None
+        return Action(action, self.matcher.search(action) is not None)
 
 
 class _MemberReader:

@@ -84,7 +84,8 @@ def sound_object(body: bytes) -> Raw:
         root = _sound.decode(body)
     except msgspec.DecodeError as error:
         # The parser's message tells a byte's position and what was expected, never a value.
-        raise InvalidBatch("malformed", f"the body is not JSON: {error}") from None
+        why = str(error).removeprefix("JSON is malformed: ")
+        raise InvalidBatch("malformed", f"the body is not JSON: {why}") from None
     except RecursionError:
         raise too_deep from None
     if nesting(body) > MAX_NESTING:
