@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from worker.cli.console import printable
-from worker.cli.manifest_choice import choose
+from worker.cli.console import AsJson, counted, print_json, printable, shortened
+from worker.cli.manifest_choice import OneManifest, choose
 from worker.cli.member_faults import sentence
 from worker.errors import Misconfigured
 
@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from worker.manifest.manifest import BrokenManifest, Manifest
     from worker.receiver.explanation import Accepted, Answer, Explanation, Rejected, SegmentChange
 
-# What a person is shown of a long list, and of a long answer; --json has all of it.
+# What a person is shown of a long list, of a long answer, and of an action; --json has all of the former two.
 MOST_SHOWN = 10
-MOST_CHARACTERS = 2000
+LONGEST_ANSWER = 2000
+LONGEST_ACTION = 100
+
+# How compressed bodies begin, and what takes them apart.
+_PACKED = {b"\x1f\x8b": ("gzip", "gzip -dc"), b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc")}
 
 
 def command(
-    manifest: Annotated[str, typer.Argument(metavar="KEY|FILE", help="An integration key, or a manifest's file.")],
+    manifest: OneManifest,
     payload: Annotated[str, typer.Argument(metavar="PAYLOAD|-", help="A file with the body as sent; - is stdin.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: AsJson = False,
     policy: Annotated[
         Literal["reject", "skip"],
         typer.Option("--policy", help="What becomes of members that cannot be read: refuse all, or skip them."),
@@ -33,10 +37,8 @@ def command(
 ) -> None:
     """Show what a payload would do, and what the partner would be answered; exit code 1 when it would be refused.
 
-    No server is asked: the token is taken for good and the environment for known (default/production in answers).
+    No server is asked: the token counts as valid, the environment as one that there is (default/production in answers).
     """
-    import msgspec
-
     from worker.receiver.explanation import Accepted, explain
     from worker.settings import load_settings
 
@@ -44,8 +46,7 @@ def command(
     chosen, body = choose(manifest), _read(payload, largest)
     explanation = explain(chosen, body, policy=policy, max_body_bytes=largest)
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(explanation) + b"\n")
-        sys.stdout.buffer.flush()
+        print_json(explanation)
     else:
         for line in _lines(explanation, chosen, body):
             print(line)
@@ -57,6 +58,8 @@ def _read(payload: str, largest: int) -> bytes:
     """The body, or as much of it as shows that it is too large."""
     try:
         if payload == "-":
+            if sys.stdin is None:  # it was closed before we began
+                raise Misconfigured("cannot read -: standard input is closed; name a file, or pipe the body in")
             return sys.stdin.buffer.read(largest + 1)
         with open(payload, "rb") as file:  # noqa: PTH123 - may be /dev/stdin or a pipe as well
             return file.read(largest + 1)
@@ -68,15 +71,16 @@ def _lines(explanation: Explanation, manifest: Manifest | BrokenManifest, body: 
     from worker.receiver.explanation import Accepted
 
     if isinstance(explanation, Accepted):
-        yield from _accepted(explanation)
+        yield from _accepted(explanation, manifest, body)
     else:
         yield from _refused(explanation, manifest, body)
     yield ""
-    yield _answer(explanation.response)
+    yield from _answer(explanation.response)
 
 
-def _accepted(explanation: Accepted) -> Iterator[str]:
+def _accepted(explanation: Accepted, manifest: Manifest | BrokenManifest, body: bytes) -> Iterator[str]:
     yield f"Accepted. Environment {printable(explanation.environment_id)}, context kind {explanation.context_kind}."
+    yield from _action(manifest, body)
     for segment in explanation.segments:
         yield ""
         yield from _segment(segment)
@@ -84,8 +88,21 @@ def _accepted(explanation: Accepted) -> Iterator[str]:
     if listed:
         count = explanation.rejected_count or len(listed)
         yield ""
-        yield f"Left out, because they cannot be read: {_members(count)}"
+        yield f"Left out, because they cannot be read: {counted(count, 'member')}"
         yield from _unreadable(listed, count)
+
+
+def _action(manifest: Manifest | BrokenManifest, body: bytes) -> Iterator[str]:
+    """What the payload's action was taken for, where that decides of all members."""
+    from worker.manifest.manifest import Manifest
+
+    if not isinstance(manifest, Manifest):
+        return
+    inclusion, action = manifest.parser.array_inclusion, manifest.decoder.action(body)
+    if inclusion is not None and action is not None:
+        matches, fate = ("matches", "added") if action.matches else ("does not match", "removed")
+        text, matcher = shortened(action.text, LONGEST_ACTION), printable(inclusion.matcher)
+        yield f'Action "{text}" {matches} {matcher}: all members are {fate}.'
 
 
 def _segment(segment: SegmentChange) -> Iterator[str]:
@@ -96,7 +113,7 @@ def _segment(segment: SegmentChange) -> Iterator[str]:
     if segment.cohort_url is not None:
         yield f"  url     {printable(segment.cohort_url)}"
     for label, ids in (("add", segment.add), ("remove", segment.remove)):
-        yield f"  {label:7} {_members(len(ids))}"
+        yield f"  {label:7} {counted(len(ids), 'member')}"
         yield from (f"    {printable(member)}" for member in ids[:MOST_SHOWN])
         yield from _and_more(len(ids))
 
@@ -116,11 +133,24 @@ def _refused(explanation: Rejected, manifest: Manifest | BrokenManifest, body: b
     yield f"Refused ({error.reason}): {printable(error.message)}."
     if error.reason == "too_large":
         yield "SEGSYNC_MAX_BODY_BYTES sets how much a receiver takes."
-    if error.reason in MEMBER_REASONS and (found := unreadable_members(manifest, body)).count:
-        yield ""
-        yield f"In all, {_members(found.count)} cannot be read:"
-        yield from _unreadable(found.listed, found.count)
-        yield "With the policy `skip` the others would be taken: --policy skip shows what that would do."
+    if error.reason == "malformed":
+        yield from _packed(body)
+    if error.reason in MEMBER_REASONS:
+        found = unreadable_members(manifest, body)
+        if found.count > 1:
+            yield ""
+            # The first one is told already.
+            yield f"{counted(found.count - 1, 'further member')} cannot be read:"
+            yield from _unreadable(found.listed[1:], found.count - 1)
+        if found.count:
+            yield "With the policy `skip` the others would be taken: --policy skip shows what that would do."
+
+
+def _packed(body: bytes) -> Iterator[str]:
+    """Where partners compress, a header says so; a file has none."""
+    for beginning, (name, command) in _PACKED.items():
+        if body.startswith(beginning):
+            yield f"It begins like {name}; give it unpacked: {command} FILE | segsync manifest explain KEY -"
 
 
 def _unreadable(listed: Sequence[tuple[str, str]], count: int) -> Iterator[str]:
@@ -134,14 +164,10 @@ def _and_more(count: int, indent: str = "    ") -> Iterator[str]:
         yield f"{indent}and {count - MOST_SHOWN:,} more"
 
 
-def _members(count: int) -> str:
-    return f"{count:,} {'member' if count == 1 else 'members'}"
-
-
-def _answer(answer: Answer) -> str:
+def _answer(answer: Answer) -> Iterator[str]:
     import msgspec
 
     text = msgspec.json.format(answer.body, indent=-1).decode()
-    if text == "null":
-        return f"Answer: {answer.status}, without a body"
-    return f"Answer: {answer.status} {printable(text[:MOST_CHARACTERS])}{'…' if len(text) > MOST_CHARACTERS else ''}"
+    yield f"Answer: {answer.status}{', without a body' if text == 'null' else ' ' + shortened(text, LONGEST_ANSWER)}"
+    if isinstance(answer.problem, str):
+        yield f"  its jsonResponseBody was left out: {printable(answer.problem)}"

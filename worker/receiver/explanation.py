@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from worker.errors import InvalidBatch
 from worker.manifest.manifest import BrokenManifest, Manifest
-from worker.manifest.response.template import render
+from worker.manifest.response.template import ResponseFacts, UnrenderableResponse
 from worker.model import DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Payload, Rejections
 from worker.receiver.answers import error_answer, success_answer
 from worker.receiver.facts import accepted_facts, refused_facts
@@ -20,10 +20,14 @@ BASE_URL = "http://127.0.0.1:8080/"
 
 
 class Answer(Struct):
-    """What the partner gets: the status, and the body's JSON as it is sent (null: there is none)."""
+    """What the partner gets: the status, and the body's JSON as it is sent (null: there is none).
+
+    ``problem`` is there when the manifest has a template that did not come out as JSON, and says why.
+    """
 
     status: int
     body: Raw
+    problem: str | UnsetType = UNSET
 
 
 class SegmentChange(Struct, rename="camel"):
@@ -114,7 +118,7 @@ def explain(
     if not isinstance(manifest, Manifest):
         faults = [ManifestFault(fault.pointer, fault.message) for fault in manifest.faults]
         refused = unusable_manifest()
-        return _rejected(refused, error_answer(refused.status, refused.message), faults)
+        return _rejected(refused, _answer(error_answer(refused.status, refused.message)), faults)
     if max_body_bytes is not None and len(body) > max_body_bytes:
         return _refused(manifest, b"", too_large(max_body_bytes))
     try:
@@ -129,7 +133,8 @@ def explain(
         environment_key=environment_key,
         segment_key=segments[0].segment_key,
     )
-    return _accepted(payload, segments, success_answer(render(manifest, facts)))
+    body_of_answer, problem = _rendered(manifest, facts)
+    return _accepted(payload, segments, _answer(success_answer(body_of_answer), problem))
 
 
 def unreadable_members(manifest: Manifest, body: bytes) -> Rejections:
@@ -151,7 +156,17 @@ def _change(integration_key: str, cohort: Cohort) -> SegmentChange:
     )
 
 
-def _accepted(payload: Payload, segments: list[SegmentChange], response: Response) -> Accepted:
+def _rendered(manifest: Manifest, facts: ResponseFacts) -> tuple[bytes | None, str | UnsetType]:
+    """The manifest's own body for an answer, if it has one; and why it has to do without, if its template failed."""
+    if manifest.response_template is None:
+        return None, UNSET
+    try:
+        return manifest.response_template.render(facts), UNSET
+    except UnrenderableResponse as error:
+        return None, str(error)
+
+
+def _accepted(payload: Payload, segments: list[SegmentChange], response: Answer) -> Accepted:
     count, listed = payload.rejected.count, payload.rejected.listed
     return Accepted(
         environment_id=payload.environment_id,
@@ -159,19 +174,19 @@ def _accepted(payload: Payload, segments: list[SegmentChange], response: Respons
         segments=segments,
         rejected=[Unreadable(member.pointer, member.reason) for member in listed],
         rejected_count=count if count > len(listed) else UNSET,
-        response=_answer(response),
+        response=response,
     )
 
 
 def _refused(manifest: Manifest, body: bytes, refused: Refused) -> Rejected:
-    own = render(manifest, refused_facts(body, refused))
-    return _rejected(refused, error_answer(refused.status, refused.message, body=own))
+    own, problem = _rendered(manifest, refused_facts(body, refused))
+    return _rejected(refused, _answer(error_answer(refused.status, refused.message, body=own), problem))
 
 
-def _rejected(refused: Refused, response: Response, faults: list[ManifestFault] | UnsetType = UNSET) -> Rejected:
+def _rejected(refused: Refused, response: Answer, faults: list[ManifestFault] | UnsetType = UNSET) -> Rejected:
     error = Error(refused.pointer, refused.reason, refused.message, faults)
-    return Rejected(error=error, response=_answer(response))
+    return Rejected(error=error, response=response)
 
 
-def _answer(response: Response) -> Answer:
-    return Answer(response.status_code, Raw(bytes(response.body) or b"null"))
+def _answer(response: Response, problem: str | UnsetType = UNSET) -> Answer:
+    return Answer(response.status_code, Raw(bytes(response.body) or b"null"), problem)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from typer.testing import CliRunner, Result
 
 from worker.cli.app import app
@@ -89,12 +92,74 @@ def test_a_payload_refused_for_a_member_tells_of_all_such_members_and_of_the_pol
 
     assert result.exit_code == 1
     assert result.output.startswith("Refused (member_id): /batch/1/userId is missing.\n")
-    assert "13 members cannot be read:\n  /batch/1/userId is no id" in result.output
-    assert "  /batch/10/userId" in result.output
-    assert "/batch/11/userId" not in result.output
-    assert "  and 3 more\n" in result.output
-    assert "--policy skip" in result.output
+    assert "\n12 further members cannot be read:\n  /batch/2/userId is no id" in result.output
+    assert "  /batch/11/userId" in result.output
+    assert "/batch/12/userId" not in result.output
+    assert "  and 2 more\nWith the policy `skip` the others would be taken: --policy skip" in result.output
     assert 'Answer: 400 {"code":"invalid_request"' in result.output
+
+
+def test_the_only_member_that_cannot_be_read_is_told_once() -> None:
+    output = explain("amplitude", "-", body=batch(member("ann"), {"value": True})).output
+
+    assert output.startswith(
+        "Refused (member_id): /batch/1/userId is missing.\nWith the policy `skip` the others would be taken"
+    )
+    assert "is no id" not in output
+
+
+def test_members_that_the_policy_skip_would_not_save_do_not_speak_of_it() -> None:
+    many = [member(f"m{number}", cohortId=f"c{number}") for number in range(1001)]
+
+    result = explain("amplitude", "-", body=batch({"value": True}, *many))
+
+    assert result.output.startswith("Refused (member_id): /batch/0/userId is missing.\n\nAnswer: 400")
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("add", 'Action "add" matches ^add$: all members are added.'),
+        ("bogus", 'Action "bogus" does not match ^add$: all members are removed.'),
+        (True, 'Action "true" does not match ^add$: all members are removed.'),
+        (7, 'Action "7" does not match ^add$: all members are removed.'),
+        ("add\x1b", 'Action "add\N{REPLACEMENT CHARACTER}" does not match ^add$: all members are removed.'),
+        ("a" * 101, f'Action "{"a" * 100}…" does not match ^add$: all members are removed.'),
+    ],
+)
+def test_an_action_is_told_with_what_it_was_taken_for(action: object, told: str) -> None:
+    members = [{"integration_distinct_id": "ann"}]
+    body = {"environmentId": "e", "cohortId": "c", "cohortName": "C", "action": action, "members": members}
+
+    assert explain("hightouch", "-", body=json.dumps(body).encode()).output.splitlines()[1] == told
+
+
+def test_a_template_that_does_not_come_out_as_json_is_told_with_the_answer(tmp_path: Path) -> None:
+    bundled = json.loads((Path(__file__).parents[3] / "manifests" / "amplitude.json").read_text())
+    bundled["capabilities"]["syncedSegment"]["jsonResponseBody"] = '{"id": {{requestBody.environmentId}} }'
+    (tmp_path / "mine.json").write_text(json.dumps(bundled))
+    file, body = str(tmp_path / "mine.json"), batch(member("ann"))
+
+    told = explain(file, "-", body=body).output
+    as_json = json.loads(explain(file, "-", "--json", body=body).output)
+
+    assert "Answer: 204, without a body\n  its jsonResponseBody was left out: what the template renders is no" in told
+    assert as_json["response"].keys() == {"status", "body", "problem"}
+
+
+@pytest.mark.parametrize(("packed", "name"), [(gzip.compress, "gzip"), (zstandard.compress, "zstd")])
+def test_a_packed_body_is_told_how_to_be_unpacked(packed: Callable[[bytes], bytes], name: str) -> None:
+    output = explain("amplitude", "-", body=packed(batch(member("ann")))).output
+
+    assert output.startswith("Refused (malformed): the body is not UTF-8.\n")
+    assert f"It begins like {name}; give it unpacked: {name} -dc FILE | segsync manifest explain KEY -" in output
+
+
+def test_json_that_is_broken_is_said_to_be_so_once() -> None:
+    output = explain("amplitude", "-", body=b"{,}").output
+
+    assert output.startswith("Refused (malformed): the body is not JSON: ")
+    assert "malformed:" not in output.partition("not JSON")[2]
 
 
 def test_a_fault_of_the_payload_itself_says_nothing_of_members_and_skip() -> None:
@@ -183,6 +248,55 @@ def test_a_body_of_just_the_bound_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
     assert explain("amplitude", "-", body=body + b" " * (1025 - len(body))).exit_code == 1
 
 
+def test_a_directory_stands_for_the_manifest_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = Path(__file__).parents[3] / "manifests" / "amplitude.json"
+    (tmp_path / "acme" / "assets").mkdir(parents=True)
+    (tmp_path / "acme" / "manifest.json").write_bytes(bundled.read_bytes())
+    monkeypatch.chdir(tmp_path / "acme" / "assets")
+
+    for name in ("../../acme", "..", str(tmp_path / "acme"), "../manifest.json"):
+        assert json.loads(explain(name, "-", "--json", body=batch(member("ann"))).output)["segments"][0][
+            "segmentKey"
+        ] == ("acme-c1")
+
+
+def test_a_file_of_any_name_is_a_manifest_unless_an_integration_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = Path(__file__).parents[3] / "manifests" / "amplitude.json"
+    monkeypatch.chdir(tmp_path)
+    for name in ("acme", "hightouch"):
+        (tmp_path / name).write_bytes(bundled.read_bytes())
+
+    assert '"segmentKey":"acme-c1"' in explain("acme", "-", "--json", body=batch(member("ann"))).output
+    assert "/cohortId is missing" in explain("hightouch", "-", body=batch(member("ann"))).output
+
+
+@pytest.mark.parametrize("name", ["missing.json", "empty", "no/such/file"])
+def test_a_manifest_s_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+
+    error = explain(str(tmp_path / name), "-", body=b"{}").exception
+
+    assert isinstance(error, Misconfigured)
+    assert str(error).startswith(f"cannot read {tmp_path / name}")
+    assert str(error).endswith("No such file or directory")
+
+
+def test_a_standard_input_that_is_closed_is_one_line() -> None:
+    run = subprocess.run(
+        ["sh", "-c", '"$0" -m worker manifest explain amplitude - <&-', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (run.returncode, run.stderr) == (
+        1,
+        "segsync: cannot read -: standard input is closed; name a file, or pipe the body in\n",
+    )
+
+
 @pytest.mark.parametrize("arguments", [("nobody", "-"), ("amplitude", "no/such/payload.json"), ("amplitude", "/")])
 def test_what_is_not_there_is_one_line(arguments: tuple[str, str]) -> None:
     error = explain(*arguments, body=b"{}").exception
@@ -213,6 +327,6 @@ def test_a_million_members_are_explained(file: Path, monkeypatch: pytest.MonkeyP
 
     refused, skipping = explain("rudderstack", str(file)), explain("rudderstack", str(file), "--policy", "skip")
 
-    assert "In all, 1 member cannot be read:\n  /listData/remove/0/id" in refused.output
+    assert refused.output.startswith("Refused (member_id): /listData/remove/0/id is missing.\n")
     assert "add     1,000,000 members\n" in skipping.output
     assert skipping.exit_code == 0

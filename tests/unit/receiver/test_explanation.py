@@ -15,6 +15,7 @@ from worker.receiver.explanation import explain, unreadable_members
 from worker.records.segment_keys import wished_keys
 
 CATALOG = load_catalog()
+MUST_BE_SCALAR = "/e must be a non-empty string or an integer"
 
 
 def explained(key: str, body: Any, **options: Any) -> Any:
@@ -147,6 +148,27 @@ def test_an_answer_keeps_every_digit_that_the_partner_sent() -> None:
     found = msgspec.json.encode(explain(manifest, b'{"e": "env-1", "c": 12345678901234567890123}'))
 
     assert b"12345678901234567890123 }" in found
+
+
+@pytest.mark.parametrize(("environment_id", "status"), [("env-1", 204), ([], 400)])
+def test_an_answer_whose_template_fails_is_the_plain_one_and_says_why(environment_id: object, status: int) -> None:
+    parser = {
+        "environmentIdPath": "/e",
+        "cohortIdPath": "/c",
+        "cohortNamePath": "/c",
+        "addMemberArrayPath": "/a",
+        "removeMemberArrayPath": "/r",
+        "memberArrayParser": {"memberIdPath": ""},
+    }
+    capability = {"requestParser": parser, "jsonResponseBody": "{{requestBody.c}}, {{statusCode}}"}
+    manifest = read_manifest("mine", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+    body = json.dumps({"e": environment_id, "c": 5}).encode()
+
+    response = json.loads(msgspec.json.encode(explain(manifest, body)))["response"]
+
+    assert response["status"] == status
+    assert response["body"] == (None if status == 204 else {"code": "invalid_request", "message": MUST_BE_SCALAR})
+    assert response["problem"].startswith("what the template renders is no JSON at character 2, between")
 
 
 def test_a_body_over_the_receivers_bound_is_413_and_one_of_just_its_size_is_taken() -> None:
