@@ -2,102 +2,69 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.console import printable
-from worker.cli.manifest_choice import choose
-from worker.errors import Misconfigured
+from worker.cli.console import AsJson, counted, print_json, printable, shortened
+from worker.cli.manifest_choice import SomeManifests, choose
 
 if TYPE_CHECKING:
     from worker.manifest.golden import Difference
-    from worker.manifest.manifest import BrokenManifest, Manifest
-    from worker.receiver.golden_run import Failure, GoldenRun
+    from worker.receiver.golden_run import Failure, GoldenRun, GoldenRuns
 
-MOST_CHARACTERS = 200
-
-
-class _Tried(NamedTuple):
-    run: GoldenRun
-    notes: list[str]
+LONGEST_VALUE = 200
 
 
 def command(
-    manifests: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY|FILE]...", help="Integration keys or manifest files; else all.")
-    ] = None,
+    manifests: SomeManifests = None,
     golden: Annotated[
         list[Path] | None,
         typer.Option(
             "--golden", metavar="DIR", help="A directory of your own golden payloads, DIR/KEY/*.json; may be repeated."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Try manifests on golden payloads: bodies as partners send them, with what each must come to beside it.
 
-    They are the bundled ones, those in the golden/KEY of SEGSYNC_MANIFESTS, and those of --golden. A file of your own
-    hides the bundled one of its name. Exit code 1 when one does not hold, or a KEY that was named has none.
+    They are the bundled ones, those in the directory golden/KEY of SEGSYNC_MANIFESTS, and those of --golden.
+
+    A file of your own hides the bundled one of its name.
+
+    Exit code 1 when one does not hold, or when a manifest that was named has none.
     """
     from worker.manifest.catalog import load_catalog
+    from worker.manifest.golden import own_directories
+    from worker.receiver.golden_run import run_all
     from worker.settings import load_settings
 
     overlay = load_settings().manifests
-    own = [*([overlay / "golden"] if overlay else []), *_checked(golden or [])]
+    own = own_directories(overlay, golden or [])
     chosen = [choose(name) for name in manifests] if manifests else list(load_catalog(overlay).values())
-    tried = [_try(manifest, own) for manifest in sorted(chosen, key=lambda found: found.key)]
-    notes = [] if manifests else list(_strays(own, {manifest.key for manifest in chosen}))
-    ok = all(run.ok and (run.files or not manifests) for run, _ in tried)
+    found = run_all(chosen, own, named=bool(manifests))
     if as_json:
-        _print_json(tried, notes, ok=ok)
+        print_json({"ok": found.ok, "manifests": [_document(run) for run in found.runs], "notes": found.notes})
     else:
-        for line in _lines(tried, notes):
+        for line in _lines(found):
             print(line)
-    if not ok:
+    if not found.ok:
         raise typer.Exit(1)
 
 
-def _checked(directories: Sequence[Path]) -> Sequence[Path]:
-    for directory in directories:
-        if not directory.is_dir():
-            raise Misconfigured(f"--golden {directory}: is no directory")
-        if not any(directory.glob("*/*.json")):
-            raise Misconfigured(f"--golden {directory}: holds no golden payloads; they lie in {directory}/KEY/*.json")
-    return directories
-
-
-def _try(manifest: Manifest | BrokenManifest, own: Sequence[Path]) -> _Tried:
-    from worker.manifest.golden import golden_files
-    from worker.receiver.golden_run import run_golden
-
-    files, hidden = golden_files(manifest.key, own)
-    run = run_golden(manifest, files)
-    notes = [] if run.manifest_faults else run.lacking
-    return _Tried(run, [*notes, *(f"the bundled {file.name} is hidden by one of your own" for file in hidden)])
-
-
-def _strays(own: Sequence[Path], keys: set[str]) -> Iterator[str]:
-    """Golden payloads that no manifest asks for: most likely the directory is misspelt."""
-    for directory in own:
-        for stray in sorted({file.parent for file in directory.glob("*/*.json")} - {directory / key for key in keys}):
-            yield f"{stray}: no integration has the key {stray.name!r}"
-
-
-def _lines(tried: Sequence[_Tried], notes: Sequence[str]) -> Iterator[str]:
-    width = max((len(printable(run.key)) for run, _ in tried), default=0)
-    for run, about in tried:
+def _lines(found: GoldenRuns) -> Iterator[str]:
+    width = max((len(printable(run.key)) for run in found.runs), default=0)
+    for run in found.runs:
         counts = f"{run.files:3} files  {run.add:3} add  {run.remove:3} remove"
-        remarks = f"  ({'; '.join(map(printable, about))})" if about else ""
+        remarks = f"  ({'; '.join(map(printable, run.notes))})" if run.notes else ""
         yield f"{printable(run.key):{width}}  {counts}  {_verdict(run)}{remarks}"
         for fault in run.manifest_faults:
-            yield f"  the manifest cannot be used: {printable(fault.pointer)} {printable(fault.message)}"
+            yield f"  the manifest cannot be used: {printable(fault.pointer or 'the file')} {printable(fault.message)}"
         for failure in run.failures:
             yield from _failure(failure)
-    yield from map(printable, notes)
+    yield from map(printable, found.notes)
 
 
 def _verdict(run: GoldenRun) -> str:
@@ -110,41 +77,37 @@ def _failure(failure: Failure) -> Iterator[str]:
     yield f"  {printable(failure.file)}"
     if failure.fault is not None:
         yield f"    {printable(failure.fault.pointer or 'the file')} {printable(failure.fault.message)}"
+    if failure.refused is not None:
+        yield f"    refused: {printable(failure.refused)}"
+    if failure.problem is not None:
+        yield f"    its jsonResponseBody was left out: {printable(failure.problem)}"
     for difference in failure.differences:
         yield f"    {printable(difference.pointer or 'the outcome')}"
         yield f"      expected {_shown(difference.expected)}"
         yield f"      actual   {_shown(difference.actual)}"
     if failure.more:
-        yield f"    and {failure.more:,} more differences"
+        yield f"    and {counted(failure.more, 'more difference')}"
 
 
 def _shown(value: str | None) -> str:
-    if value is None:
-        return "(nothing)"
-    return printable(value[:MOST_CHARACTERS]) + ("…" if len(value) > MOST_CHARACTERS else "")
+    return "(nothing)" if value is None else shortened(value, LONGEST_VALUE)
 
 
-def _print_json(tried: Sequence[_Tried], notes: Sequence[str], *, ok: bool) -> None:
-    import msgspec
-
-    document = {"ok": ok, "manifests": [_document(run, about) for run, about in tried], "notes": notes}
-    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def _document(run: GoldenRun, notes: Sequence[str]) -> dict[str, Any]:
+def _document(run: GoldenRun) -> dict[str, Any]:
     return {
         "key": run.key,
         "files": run.files,
         "add": run.add,
         "remove": run.remove,
         "ok": run.ok,
-        "notes": notes,
+        "notes": run.notes,
         "manifestFaults": [fault._asdict() for fault in run.manifest_faults],
         "failures": [
             {
                 "file": failure.file,
                 "fault": failure.fault and failure.fault._asdict(),
+                "refused": failure.refused,
+                "problem": failure.problem,
                 "differences": [_difference(difference) for difference in failure.differences],
                 "more": failure.more,
             }

@@ -10,11 +10,11 @@ Of an object in it only the members that are given are compared; an array must a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from jsonpointer import JsonPointer
@@ -23,6 +23,7 @@ from msgspec import Raw
 import worker
 from worker.errors import Misconfigured
 from worker.manifest.request_parser import Fault
+from worker.manifest.spelling import name_meant
 from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy
 
 
@@ -39,6 +40,11 @@ class Golden:
     body: bytes
     policy: MemberPolicy
     expected: Raw
+
+    @property
+    def expects_refusal(self) -> bool:
+        """Whether the payload is expected to be refused, in so many words."""
+        return bytes(_object.decode(self.expected).get("ok", b"")) == b"false"
 
 
 class GoldenFiles(NamedTuple):
@@ -63,13 +69,6 @@ class Directions(NamedTuple):
     remove: bool
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    body: Raw
-    expected: Raw
-    policy: MemberPolicy = DEFAULT_MEMBER_POLICY
-    description: str = ""
-
-
 class _Segment(msgspec.Struct):
     add: list[Raw] = []
     remove: list[Raw] = []
@@ -79,7 +78,10 @@ class _Outcome(msgspec.Struct):
     segments: list[_Segment] = []
 
 
-_file = msgspec.json.Decoder(_File)
+_policy: msgspec.json.Decoder[MemberPolicy] = msgspec.json.Decoder(MemberPolicy)
+_REQUIRED = ("body", "expected")
+_OPTIONAL = ("description", "policy")
+
 _object = msgspec.json.Decoder(dict[str, Raw])
 _array = msgspec.json.Decoder(list[Raw])
 
@@ -121,22 +123,49 @@ def golden_files(key: str, own: Sequence[Path] = ()) -> GoldenFiles:
 def read_golden(content: bytes) -> Golden | Fault:
     """Read a golden file's content, or say where it has not the form of one."""
     try:
-        file = _file.decode(content.decode("utf-8-sig"))
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$.")  # a member's name, if any: nothing lies deeper
-        return Fault(f"/{place.rstrip('`')}" if place else "", message)
+        members = _object.decode(content.decode("utf-8-sig"))
+    except msgspec.ValidationError:
+        return Fault("", f"must be an object with {' and '.join(_REQUIRED)}")
     except RecursionError:
         return Fault("", "is nested too deep")
     except ValueError as error:
-        return Fault("", f"is no JSON in UTF-8: {error}")
-    try:
-        # Its values too: whatever is compared later can be read.
-        expected = msgspec.json.decode(file.expected, type=dict[str, Any])
-    except ValueError as error:
-        return Fault("/expected", f"cannot be read: {error}")
-    if not expected:
-        return Fault("/expected", "is empty: nothing would be compared")
-    return Golden(bytes(file.body), file.policy, file.expected)
+        return Fault("", f"is no JSON in UTF-8: {str(error).removeprefix('JSON is malformed: ')}")
+    fault = next(_faults(members), None)
+    if fault is not None:
+        return fault
+    policy = members.get("policy")
+    chosen = DEFAULT_MEMBER_POLICY if policy is None else _policy.decode(policy)
+    return Golden(bytes(members["body"]), chosen, members["expected"])
+
+
+def own_directories(overlay: Path | None, named: Sequence[Path] = ()) -> list[Path]:
+    """The directories of golden payloads of one's own: ``golden`` among one's own manifests, and those that are named.
+
+    Raises:
+        Misconfigured: one that is named is no directory, or has no golden payloads.
+    """
+    for directory in named:
+        if not directory.is_dir():
+            raise Misconfigured(f"golden payloads: {directory} is no directory")
+        if not any(directory.glob("*/*.json")):
+            raise Misconfigured(f"golden payloads: {directory} holds none; they lie in {directory}/KEY/*.json")
+    return [*([] if overlay is None else [overlay / "golden"]), *named]
+
+
+def stray_keys(own: Iterable[Path], keys: Iterable[str]) -> list[Path]:
+    """The directories of golden payloads of one's own that are of no integration: most likely their name is misspelt.
+
+    Args:
+        own: directories laid out as ``{key}/*.json``.
+        keys: the integration keys that there are.
+    """
+    known = set(keys)
+    return [
+        stray
+        for directory in own
+        for stray in sorted({file.parent for file in directory.glob("*/*.json")})
+        if stray.name not in known
+    ]
 
 
 def directions(golden: Golden) -> Directions:
@@ -162,6 +191,33 @@ def differences(expected: Raw, actual: Raw, pointer: str = "") -> Iterator[Diffe
             yield Difference(at, _text(wanted), _text(found))
         else:
             yield from differences(wanted, found, at)
+
+
+def _faults(members: Mapping[str, Raw]) -> Iterator[Fault]:
+    """What is wrong with the members of a golden file."""
+    for name in members:
+        if name not in {*_REQUIRED, *_OPTIONAL}:
+            meant = name_meant(name, [known for known in (*_REQUIRED, *_OPTIONAL) if known not in members])
+            perhaps = f"perhaps {meant} is meant" if meant else f"there are {', '.join((*_REQUIRED, *_OPTIONAL))}"
+            yield Fault(JsonPointer.from_parts([name]).path, f"is no member of a golden payload; {perhaps}")
+    for name in _REQUIRED:
+        if name not in members:
+            yield Fault(f"/{name}", "is required")
+    if bytes(members.get("description", b'""'))[:1] != b'"':
+        yield Fault("/description", "must be a string")
+    try:
+        _policy.decode(members.get("policy", b'"reject"'))
+    except ValueError:
+        yield Fault("/policy", f"must be {' or '.join(map(repr, get_args(MemberPolicy)))}")
+    if bytes(members["expected"])[:1] != b"{":
+        yield Fault("/expected", "must be an object, as explain --json prints it")
+        return
+    try:
+        # Its values too: whatever is compared later can be read.
+        if not msgspec.json.decode(members["expected"], type=dict[str, Any]):
+            yield Fault("/expected", "is empty: nothing would be compared")
+    except ValueError as error:
+        yield Fault("/expected", f"cannot be read: {error}")
 
 
 def _listed(directory: Path) -> list[Path]:

@@ -96,6 +96,30 @@ def test_a_golden_file_of_a_wrong_form_is_a_failure_that_names_file_and_place(tm
     assert f"  {tmp_path / 'amplitude' / 'no.json'}\n    the file is no JSON" in result.output
 
 
+def test_a_payload_that_is_refused_unexpectedly_is_told_why_in_text_and_json(tmp_path: Path) -> None:
+    golden(tmp_path, "amplitude", "a.json", {"ok": True}, body={"environmentId": "e", "batch": [{}]})
+
+    text = run("amplitude", "--golden", tmp_path).output
+    document = json.loads(run("amplitude", "--golden", tmp_path, "--json").output)
+
+    assert "\n    refused: /batch/0/cohortId is missing\n    /ok\n      expected true\n" in text
+    assert document["manifests"][0]["failures"][0]["refused"] == "/batch/0/cohortId is missing"
+
+
+def test_a_template_that_fails_is_told_in_text_and_json(tmp_path: Path) -> None:
+    file = manifest_of_my_own(tmp_path)
+    document = json.loads(file.read_text())
+    document["capabilities"]["syncedSegment"]["jsonResponseBody"] = "{ {{statusCode}} }"
+    file.write_text(json.dumps(document))
+    golden(tmp_path / "golden", "mine", "a.json", {"response": {"status": 200}})
+
+    text = run(file, "--golden", tmp_path / "golden").output
+    [failure] = json.loads(run(file, "--golden", tmp_path / "golden", "--json").output)["manifests"][0]["failures"]
+
+    assert "\n    its jsonResponseBody was left out: what the template renders is no JSON at character 3" in text
+    assert failure["problem"].startswith("what the template renders is no JSON at character 3")
+
+
 def test_json_says_the_same(tmp_path: Path) -> None:
     file = golden(tmp_path, "amplitude", "a.json", {"contextKind": "device", "nothing": None})
     broken = golden(tmp_path, "amplitude", "b.json", {})
@@ -109,6 +133,8 @@ def test_json_says_the_same(tmp_path: Path) -> None:
         {
             "file": str(file),
             "fault": None,
+            "refused": None,
+            "problem": None,
             "differences": [
                 {"pointer": "/contextKind", "expected": "device", "actual": "user"},
                 {"pointer": "/nothing", "expected": None},
@@ -118,6 +144,8 @@ def test_json_says_the_same(tmp_path: Path) -> None:
         {
             "file": str(broken),
             "fault": {"pointer": "/expected", "message": "is empty: nothing would be compared"},
+            "refused": None,
+            "problem": None,
             "differences": [],
             "more": 0,
         },
@@ -207,6 +235,12 @@ def test_a_broken_manifest_fails_and_its_faults_are_told(tmp_path: Path) -> None
     assert "the manifest cannot be used: /capabilities/syncedSegment/requestParser is required" in result.output
 
 
+def test_a_manifest_that_is_no_json_fails_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("{")
+
+    assert "the manifest cannot be used: the file is no JSON: line 1" in run(tmp_path / "mine.json").output
+
+
 def test_golden_payloads_of_a_key_that_nobody_has_are_noted(tmp_path: Path) -> None:
     golden(tmp_path, "amplitud", "add.json", {"ok": True})
 
@@ -216,7 +250,7 @@ def test_golden_payloads_of_a_key_that_nobody_has_are_noted(tmp_path: Path) -> N
     assert f"{tmp_path}/amplitud: no integration has the key 'amplitud'" in result.output
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "is no directory"), ("{}", "holds no golden payloads")])
+@pytest.mark.parametrize(("content", "why"), [(None, "is no directory"), ("{}", "holds none; they lie in")])
 def test_a_golden_directory_that_cannot_be_one_is_one_line(tmp_path: Path, content: str | None, why: str) -> None:
     directory = tmp_path / "golden"
     if content:

@@ -14,7 +14,17 @@ from worker.errors import InvalidBatch
 from worker.manifest import golden as golden_module
 from worker.manifest.catalog import load_catalog
 from worker.manifest.examples import Change, example, example_keys
-from worker.manifest.golden import Golden, GoldenFiles, bundled_golden_directory, differences, golden_files, read_golden
+from worker.manifest.golden import (
+    Golden,
+    GoldenFiles,
+    bundled_golden_directory,
+    differences,
+    directions,
+    golden_files,
+    own_directories,
+    read_golden,
+    stray_keys,
+)
 from worker.manifest.manifest import Manifest
 from worker.manifest.request_parser import Fault
 from worker.receiver.golden_run import compare, run_golden
@@ -98,17 +108,22 @@ def test_a_golden_body_is_taken_byte_for_byte() -> None:
 
 WRONG_FORMS = {
     "": ("", "is no JSON in UTF-8"),
-    "[]": ("", "Expected `object`, got `array`"),
+    "[]": ("", "must be an object with body and expected"),
     '{"body": {}, "expected": {"ok": true}} {}': ("", "is no JSON in UTF-8"),
-    '{"body": {}}': ("", "missing required field `expected`"),
-    '{"expected": {"ok": true}}': ("", "missing required field `body`"),
+    '{"body": {}}': ("/expected", "is required"),
+    '{"expected": {"ok": true}}': ("/body", "is required"),
     '{"body": {}, "expected": {}}': ("/expected", "is empty: nothing would be compared"),
-    '{"body": {}, "expected": []}': ("/expected", "Expected `object`"),
+    '{"body": {}, "expected": []}': ("/expected", "must be an object, as explain --json prints it"),
+    '{"body": {}, "expected": null}': ("/expected", "must be an object"),
     '{"body": {}, "expected": {"ok": "\\ud800"}}': ("", "is no JSON in UTF-8"),
     f'{{"body": {{}}, "expected": {{"ok": {"1" * 5000}}}}}': ("/expected", "cannot be read"),
-    '{"body": {}, "expected": {"ok": true}, "policy": "lenient"}': ("/policy", "Invalid enum value 'lenient'"),
-    '{"body": {}, "expected": {"ok": true}, "description": 5}': ("/description", "Expected `str`"),
-    '{"body": {}, "expect": {"ok": true}}': ("", "unknown field `expect`"),
+    '{"body": {}, "expected": {"ok": true}, "policy": "lenient"}': ("/policy", "must be 'reject' or 'skip'"),
+    '{"body": {}, "expected": {"ok": true}, "policy": "Skip"}': ("/policy", "must be 'reject' or 'skip'"),
+    '{"body": {}, "expected": {"ok": true}, "policy": 1e999}': ("/policy", "must be 'reject' or 'skip'"),
+    '{"body": {}, "expected": {"ok": true}, "policy": null}': ("/policy", "must be 'reject' or 'skip'"),
+    '{"body": {}, "expected": {"ok": true}, "description": 5}': ("/description", "must be a string"),
+    '{"body": {}, "expectd": {"ok": true}}': ("/expectd", "is no member of a golden payload; perhaps expected is"),
+    '{"body": {}, "expected": {"ok": true}, "a/b": 1}': ("/a~1b", "there are body, expected, description, policy"),
     f'{{"body": {"[" * 100_000}{"]" * 100_000}, "expected": {{"ok": true}}}}': ("", "is nested too deep"),
 }
 
@@ -126,6 +141,44 @@ def test_a_golden_file_that_is_no_utf8_is_told() -> None:
     found = read_golden(b'{"description": "\xff", "body": {}, "expected": {"ok": true}}')
     assert isinstance(found, Fault)
     assert "UTF-8" in found.message
+
+
+@pytest.mark.parametrize("expected", ['{"segments": 5}', '{"segments": [{"add": 5}]}', '{"segments": [7]}'])
+def test_what_has_not_the_form_of_an_outcome_shows_no_direction_and_is_compared_all_the_same(expected: str) -> None:
+    golden = read_golden(b'{"body": {}, "expected": %s}' % expected.encode())
+    assert isinstance(golden, Golden)
+
+    assert directions(golden) == (False, False)
+    assert [found.pointer for found in compare(manifest_of("amplitude"), golden)] == ["/segments"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "refusal"), [('{"ok": false}', True), ('{"ok":  true}', False), ('{"segments": []}', False)]
+)
+def test_a_golden_payload_says_whether_it_expects_a_refusal(expected: str, *, refusal: bool) -> None:
+    golden = read_golden(b'{"body": {}, "expected": %s}' % expected.encode())
+    assert isinstance(golden, Golden)
+
+    assert golden.expects_refusal is refusal
+
+
+def test_ones_own_directories_are_the_one_among_ones_manifests_and_those_that_are_named(tmp_path: Path) -> None:
+    (tmp_path / "more" / "mine").mkdir(parents=True)
+    (tmp_path / "more" / "mine" / "a.json").touch()
+
+    assert own_directories(None) == []
+    assert own_directories(tmp_path, [tmp_path / "more"]) == [tmp_path / "golden", tmp_path / "more"]
+
+
+def test_directories_of_keys_that_nobody_has_are_strays_if_they_hold_golden_files(tmp_path: Path) -> None:
+    for name in ("a/mine/1.json", "a/min/1.json", "b/nobody/1.json", "b/notes/readme.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert stray_keys([tmp_path / "a", tmp_path / "b", tmp_path / "none"], ["mine"]) == [
+        tmp_path / "a/min",
+        tmp_path / "b/nobody",
+    ]
 
 
 def differences_of(expected: Any, actual: Any) -> list[tuple[Any, ...]]:
