@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from worker.cli.connection import DataDir, EnvironmentName, find_environment, open_wiring
-from worker.cli.console import printable
+from worker.cli.console import AsJson, counted, print_json, printable
 from worker.cli.member_faults import sentence
 
 if TYPE_CHECKING:
@@ -18,15 +17,18 @@ if TYPE_CHECKING:
 
 def command(
     segment: Annotated[str | None, typer.Option(help="Only this segment's batches.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The latest so many batches.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, help="How many batches to list at the most; the latest come first.")
+    ] = 20,
+    as_json: AsJson = False,
     environment: EnvironmentName = None,
     data_dir: DataDir = None,
 ) -> None:
     """List accepted batches of which members were left out, the latest first: how many, which, and why.
 
-    Of each batch the first hundred members are named, by their place in the request's body. Batches are listed as long
-    as they are in the log.
+    Of each batch the first hundred members are named, by their place in the request's body.
+
+    Batches are listed as long as they are in the log.
     """
     from worker.log.rejected import read_rejected
 
@@ -36,7 +38,7 @@ def command(
         segments = [status.segment for status in wiring.upkeep.statuses(environment_id, keys, ())]
         found = read_rejected(wiring.client, segments, limit)
     if as_json:
-        print(json.dumps([_described(batch) for batch in found], indent=2))
+        print_json([_described(batch) for batch in found])
         return
     for batch in found:
         _print(batch)
@@ -58,7 +60,7 @@ def _described(batch: RejectedMembers) -> dict[str, Any]:
 def _print(batch: RejectedMembers) -> None:
     accepted = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(batch.accepted_ms / 1000))
     print(f"{accepted} UTC  batch {batch.batch_id}  segment {batch.segment.segment_key}")
-    print(f"  {batch.rejected.count:,} {'member' if batch.rejected.count == 1 else 'members'} left out")
+    print(f"  {counted(batch.rejected.count, 'member')} left out")
     for member in batch.rejected.listed:
         print(f"    {printable(sentence(member.pointer, member.reason))}")
     if more := batch.rejected.count - len(batch.rejected.listed):
