@@ -100,6 +100,10 @@ def test_once_everything_answers_connection_json_says_how_to_reach_it(start: Sta
     assert paste(up.output[up.output.index("  curl") : up.output.index("See the result")]) == 204
     wait_until(lambda: members_refs(facts, "ann") == {"rudderstack-early-adopters.g1"}, 1.0)
 
+    # The logs are where it says.
+    assert f"Logs: {up.connection_file.parent / 'logs'}/*.log." in up.output
+    assert (up.connection_file.parent / "logs" / "receiver.log").stat().st_size > 0
+
     # No secret is on a command line.
     lines = " ".join(" ".join(process.cmdline()) for process in up.descendants())
     secrets = [facts["writer_token"], facts["admin_token"], facts["state_url"].split(":")[2].split("@")[0]]

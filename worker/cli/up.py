@@ -103,5 +103,5 @@ See the result, from another terminal:
   {segsync} member ann{where}
   {segsync} segments{where}
 
-Connection facts: {data_dir / "connection.json"}. Ctrl-C stops everything."""
+Connection facts: {data_dir / "connection.json"}. Logs: {data_dir / "logs"}/*.log. Ctrl-C stops everything."""
         )
