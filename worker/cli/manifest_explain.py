@@ -96,8 +96,7 @@ def _action(manifest: Manifest | BrokenManifest, body: bytes) -> Iterator[str]:
     """What the payload's action was taken for, where that decides of all members."""
     from worker.manifest.manifest import Manifest
 
-    if not isinstance(manifest, Manifest):
-        return
+    assert isinstance(manifest, Manifest), "a broken manifest accepts nothing"
     inclusion, action = manifest.parser.array_inclusion, manifest.decoder.action(body)
     if inclusion is not None and action is not None:
         matches, fate = ("matches", "added") if action.matches else ("does not match", "removed")

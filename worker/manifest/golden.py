@@ -211,13 +211,13 @@ def _faults(members: Mapping[str, Raw]) -> Iterator[Fault]:
         yield Fault("/policy", f"must be {' or '.join(map(repr, get_args(MemberPolicy)))}")
     if bytes(members["expected"])[:1] != b"{":
         yield Fault("/expected", "must be an object, as explain --json prints it")
-        return
-    try:
-        # Its values too: whatever is compared later can be read.
-        if not msgspec.json.decode(members["expected"], type=dict[str, Any]):
-            yield Fault("/expected", "is empty: nothing would be compared")
-    except ValueError as error:
-        yield Fault("/expected", f"cannot be read: {error}")
+    else:
+        try:
+            # Its values too: whatever is compared later can be read.
+            if not msgspec.json.decode(members["expected"], type=dict[str, Any]):
+                yield Fault("/expected", "is empty: nothing would be compared")
+        except ValueError as error:
+            yield Fault("/expected", f"cannot be read: {error}")
 
 
 def _listed(directory: Path) -> list[Path]:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from worker.errors import InvalidBatch
+import worker
+from worker.errors import InvalidBatch, Misconfigured
 from worker.manifest import golden as golden_module
 from worker.manifest.catalog import load_catalog
 from worker.manifest.examples import Change, example, example_keys
@@ -96,6 +97,15 @@ def test_example_bodies_say_the_change_they_were_made_from(key: str, add: list[s
 
 def test_every_bundled_manifest_has_an_example() -> None:
     assert example_keys() == KEYS
+
+
+def test_an_installation_without_golden_payloads_is_told_to_be_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "__file__", str(tmp_path / "worker" / "__init__.py"))
+
+    with pytest.raises(Misconfigured, match="golden payloads are missing"):
+        bundled_golden_directory()
 
 
 def test_a_golden_body_is_taken_byte_for_byte() -> None:
