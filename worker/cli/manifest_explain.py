@@ -128,6 +128,7 @@ def _refused(explanation: Rejected, manifest: Manifest | BrokenManifest, body: b
         yield from (
             f"  {printable(fault.pointer or 'the file')} {printable(fault.message)}" for fault in manifest.faults
         )
+        yield "`segsync manifest lint` says what to write instead."
         return
     yield f"Refused ({error.reason}): {printable(error.message)}."
     if error.reason == "too_large":

@@ -13,6 +13,7 @@ from worker.cli.manifest_choice import SomeManifests, choose
 
 if TYPE_CHECKING:
     from worker.manifest.golden import Difference
+    from worker.manifest.request_parser import Fault
     from worker.receiver.golden_run import Failure, GoldenRun, GoldenRuns
 
 LONGEST_VALUE = 200
@@ -62,6 +63,8 @@ def _lines(found: GoldenRuns) -> Iterator[str]:
         yield f"{printable(run.key):{width}}  {counts}  {_verdict(run)}{remarks}"
         for fault in run.manifest_faults:
             yield f"  the manifest cannot be used: {printable(fault.pointer or 'the file')} {printable(fault.message)}"
+        if run.manifest_faults:
+            yield "  `segsync manifest lint` says what to write instead"
         for failure in run.failures:
             yield from _failure(failure)
     yield from map(printable, found.notes)
@@ -101,11 +104,11 @@ def _document(run: GoldenRun) -> dict[str, Any]:
         "remove": run.remove,
         "ok": run.ok,
         "notes": run.notes,
-        "manifestFaults": [fault._asdict() for fault in run.manifest_faults],
+        "manifestFaults": [_fault(fault) for fault in run.manifest_faults],
         "failures": [
             {
                 "file": failure.file,
-                "fault": failure.fault and failure.fault._asdict(),
+                "fault": failure.fault and _fault(failure.fault),
                 "refused": failure.refused,
                 "problem": failure.problem,
                 "differences": [_difference(difference) for difference in failure.differences],
@@ -114,6 +117,10 @@ def _document(run: GoldenRun) -> dict[str, Any]:
             for failure in run.failures
         ],
     }
+
+
+def _fault(fault: Fault) -> dict[str, str]:
+    return {"pointer": fault.pointer, "message": fault.message}
 
 
 def _difference(difference: Difference) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def test_a_broken_manifest_is_refused_and_its_faults_are_told(tmp_path: Path) ->
     assert result.exit_code == 1
     assert "the manifest of mine cannot be used" in result.output
     assert "/capabilities/syncedSegment/requestParser/environmentIdPath" in result.output
-    assert "Answer: 503" in result.output
+    assert "\n`segsync manifest lint` says what to write instead.\n\nAnswer: 503" in result.output
 
 
 def test_a_body_over_the_bound_is_refused_and_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,6 +233,11 @@ def test_a_broken_manifest_fails_and_its_faults_are_told(tmp_path: Path) -> None
 
     assert result.exit_code == 1
     assert "the manifest cannot be used: /capabilities/syncedSegment/requestParser is required" in result.output
+    assert "segsync manifest lint" in result.output
+    [manifest] = json.loads(run(tmp_path / "mine.json", "--golden", tmp_path / "golden", "--json").output)["manifests"]
+    assert [(fault.keys(), fault["pointer"]) for fault in manifest["manifestFaults"]] == [
+        ({"pointer", "message"}, "/capabilities/syncedSegment/requestParser")
+    ]
 
 
 def test_a_manifest_that_is_no_json_fails_as_a_file(tmp_path: Path) -> None:
