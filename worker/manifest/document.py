@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from jsonpointer import JsonPointer
 from msgspec import Raw
 
 from worker.manifest.json_text import elements, is_array, is_object
@@ -28,6 +29,23 @@ _object: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, R
 def array_index(token: str) -> int | None:
     """The index that a pointer's token means in an array; None for what can never be found there, such as "-"."""
     return int(token) if _ARRAY_INDEX.fullmatch(token) else None
+
+
+class Place(NamedTuple):
+    """A pointer, as text and as tokens."""
+
+    path: str
+    tokens: tuple[str, ...]
+
+
+def place_of(pointer: str) -> Place:
+    """The place that a pointer's text means."""
+    return Place(pointer, tuple(JsonPointer(pointer).parts))
+
+
+def optional_place(pointer: str | None) -> Place | None:
+    """The place that a pointer's text means, if there is one."""
+    return None if pointer is None else place_of(pointer)
 
 
 class Document:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from jsonpointer import JsonPointer
 from msgspec import Raw
 
 from worker.errors import InvalidBatch, Reason
 from worker.manifest.cohorts import LONGEST_COHORT_TEXT, Cohorts, is_context_kind
-from worker.manifest.document import Document, Places
-from worker.manifest.json_text import boolean, elements, is_array, is_null, is_object, scalar, sound_object
-from worker.manifest.request_parser import MemberArrayParser, RequestParser, compile_matcher
+from worker.manifest.document import Document, Place, optional_place, place_of
+from worker.manifest.json_text import boolean, elements, is_array, is_null, scalar, sound_object
+from worker.manifest.member import MISSING, NO_SCALAR, TOO_LONG, MemberReader
+from worker.manifest.request_parser import RequestParser, compile_matcher
 from worker.model import (
     DEFAULT_CONTEXT_KIND,
     DEFAULT_MEMBER_POLICY,
@@ -25,16 +25,6 @@ from worker.model import (
 )
 
 _Text = TypeVar("_Text", str, str | None)
-_MISSING = "is missing"
-_NO_SCALAR = "must be a non-empty string or an integer"
-_TOO_LONG = f"is longer than {LONGEST_COHORT_TEXT} characters"
-
-
-class _Place(NamedTuple):
-    """A pointer, as text and as tokens."""
-
-    path: str
-    tokens: tuple[str, ...]
 
 
 class _Nowhere(dict[str, bool]):
@@ -59,33 +49,22 @@ class Action(NamedTuple):
     matches: bool
 
 
-class _Fault(NamedTuple):
-    """Why a member cannot be read; ``path`` is a pointer into the member."""
-
-    reason: Reason
-    path: str
-    problem: str
-
-
-_NO_OBJECT = _Fault("member", "", "must be an object")
-
-
 class ExactReader:
     """Reads bodies by one requestParser, looking up pointer after pointer."""
 
     def __init__(self, parser: RequestParser) -> None:
-        self._environment_id = _place(parser.environment_id_path)
-        self._context_kind = _optional_place(parser.context_kind_path)
-        self._cohort_id = _place(parser.cohort_id_path)
-        self._cohort_name = _place(parser.cohort_name_path)
-        self._cohort_url = _optional_place(parser.cohort_url_path)
+        self._environment_id = place_of(parser.environment_id_path)
+        self._context_kind = optional_place(parser.context_kind_path)
+        self._cohort_id = place_of(parser.cohort_id_path)
+        self._cohort_name = place_of(parser.cohort_name_path)
+        self._cohort_url = optional_place(parser.cohort_url_path)
         split = ((parser.add_member_array_path, True), (parser.remove_member_array_path, False))
-        self._split = [(_place(path), added) for path, added in split if path is not None]
-        self._single = _optional_place(parser.member_array_path)
-        self._member = _MemberReader(parser.member_array_parser)
+        self._split = [(place_of(path), added) for path, added in split if path is not None]
+        self._single = optional_place(parser.member_array_path)
+        self._member = MemberReader(parser.member_array_parser)
         inclusion = parser.array_inclusion
         self._inclusion = (
-            None if inclusion is None else _Inclusion(_place(inclusion.path), compile_matcher(inclusion.matcher))
+            None if inclusion is None else _Inclusion(place_of(inclusion.path), compile_matcher(inclusion.matcher))
         )
 
     def read(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY, *, members: bool = True) -> Payload:
@@ -157,7 +136,7 @@ class ExactReader:
 class _Inclusion(NamedTuple):
     """Where a payload's action lies, and what it must match to be an add."""
 
-    place: _Place
+    place: Place
     matcher: Any
 
     def read(self, document: Document) -> Action:
@@ -166,89 +145,38 @@ class _Inclusion(NamedTuple):
         action = scalar(value) if flag is None else str(flag).lower()
         if not action:
             expected = "must be a non-empty string, a boolean or an integer"
-            raise _refusal("action", self.place.path, _MISSING if value is None else expected)
+            raise _refusal("action", self.place.path, MISSING if value is None else expected)
         return Action(action, self.matcher.search(action) is not None)
-
-
-class _MemberReader:
-    """Reads one member by a memberArrayParser."""
-
-    def __init__(self, parser: MemberArrayParser) -> None:
-        self._id = _place(parser.member_id_path)
-        self._membership = _optional_place(parser.boolean_membership_path)
-        self._cohort_id = _optional_place(parser.cohort_id_path)
-        self._cohort_name = _optional_place(parser.cohort_name_path)
-        places = (self._membership, self._id, self._cohort_id, self._cohort_name)
-        self._places = Places([None if place is None else place.tokens for place in places])
-
-    def read(self, member: Raw, added: bool | None, cohorts: Cohorts) -> _Fault | None:
-        """State a member in ``cohorts``, or return why it cannot be read: then nothing of it is stated."""
-        if self._id.tokens and not is_object(member):
-            return _NO_OBJECT
-        membership, id_, own_cohort_id, own_cohort_name = self._places.find(member)
-        if added is None:
-            added = boolean(membership)
-            if added is None:
-                assert self._membership is not None, "a parser in boolean mode has a booleanMembershipPath"
-                return _Fault("membership", self._membership.path, "must be true or false")
-        member_id = scalar(id_)
-        if not member_id:
-            return _Fault("member_id", self._id.path, _MISSING if id_ is None else _NO_SCALAR)
-        cohort_id, fault = self._read_override(own_cohort_id, self._cohort_id)
-        if fault is not None:
-            return fault
-        cohort_name, fault = self._read_override(own_cohort_name, self._cohort_name)
-        if fault is not None:
-            return fault
-        cohorts.state(member_id, added=added, cohort_id=cohort_id, cohort_name=cohort_name)
-        return None
-
-    @staticmethod
-    def _read_override(value: Raw | None, place: _Place | None) -> tuple[str | None, _Fault | None]:
-        text = scalar(value)
-        if place is not None and value is not None and text is None and not is_null(value):
-            return None, _Fault("member_cohort", place.path, _NO_SCALAR)
-        if place is not None and text is not None and len(text) > LONGEST_COHORT_TEXT:
-            return None, _Fault("member_cohort", place.path, _TOO_LONG)
-        return text or None, None
-
-
-def _place(pointer: str) -> _Place:
-    return _Place(pointer, tuple(JsonPointer(pointer).parts))
-
-
-def _optional_place(pointer: str | None) -> _Place | None:
-    return None if pointer is None else _place(pointer)
 
 
 def _refusal(reason: Reason, pointer: str, problem: str) -> InvalidBatch:
     return InvalidBatch(reason, f"{pointer or 'the body'} {problem}", pointer=pointer)
 
 
-def _required(document: Document, place: _Place, reason: Reason) -> str:
+def _required(document: Document, place: Place, reason: Reason) -> str:
     value = document.find(place.tokens)
     text = scalar(value)
     if not text:
-        raise _refusal(reason, place.path, _MISSING if value is None else _NO_SCALAR)
+        raise _refusal(reason, place.path, MISSING if value is None else NO_SCALAR)
     return text
 
 
-def _optional(document: Document, place: _Place | None, reason: Reason) -> str | None:
+def _optional(document: Document, place: Place | None, reason: Reason) -> str | None:
     value = None if place is None else document.find(place.tokens)
     text = scalar(value)
     if place is not None and value is not None and text is None and not is_null(value):
-        raise _refusal(reason, place.path, _NO_SCALAR)
+        raise _refusal(reason, place.path, NO_SCALAR)
     return text or None
 
 
-def _bounded(text: _Text, place: _Place | None) -> _Text:
+def _bounded(text: _Text, place: Place | None) -> _Text:
     if text is not None and place is not None and len(text) > LONGEST_COHORT_TEXT:
-        raise _refusal("cohort", place.path, _TOO_LONG)
+        raise _refusal("cohort", place.path, TOO_LONG)
     return text
 
 
-def _array(document: Document, place: _Place) -> Iterator[Raw]:
+def _array(document: Document, place: Place) -> Iterator[Raw]:
     value = document.find(place.tokens)
     if value is None or not is_array(value):
-        raise _refusal("members", place.path, _MISSING if value is None else "must be an array")
+        raise _refusal("members", place.path, MISSING if value is None else "must be an array")
     return elements(value)
