@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +22,18 @@ from worker.manifest.spelling import name_meant
 CAPABILITY = "/capabilities/syncedSegment"
 REQUEST_PARSER = f"{CAPABILITY}/requestParser"
 RESPONSE_BODY = f"{CAPABILITY}/jsonResponseBody"
+PROPERTIES = ("requestParser", "jsonResponseBody")
+
+# What to do about a template that cannot be read, by a part of what the library says of it.
+_TEMPLATE_REMEDIES = {
+    r"[./]\d.* is not valid": "put an index into brackets, such as requestBody.batch.[0].id",
+    r'".* is not valid': "two braces begin a tag: put a blank between braces that are JSON's, and names that are no "
+    "words into brackets, such as requestBody.[the key]",
+    "raw block": "write two or three braces around a name, not four",
+    "unclosed block": "close every {{#if}} with {{/if}}, every {{#each}} with {{/each}}",
+    "closing tag|outside a block": "close every block by its own name, the inner ones first",
+    "unclosed": "close every {{ with }}, every {{{ with }}}, every [ with ]",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,7 @@ class Manifest:
         parser: where things lie in its bodies.
         json_response_body: the template of its answers, or None for plain answers.
         unknown_properties: what else its syncedSegment capability has, which nobody looks at.
+        repeated_properties: pointers to what one object of the file has more than once: the last counts.
     """
 
     key: str
@@ -39,6 +54,7 @@ class Manifest:
     parser: RequestParser
     json_response_body: str | None = None
     unknown_properties: tuple[str, ...] = ()
+    repeated_properties: tuple[str, ...] = ()
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -53,10 +69,25 @@ class Manifest:
 
 @dataclass(frozen=True)
 class BrokenManifest:
-    """An integration whose manifest cannot be used: everything that is wrong with it."""
+    """An integration whose manifest cannot be used.
+
+    Attributes:
+        key: the integration key.
+        faults: everything that is wrong with it.
+        request_parser: what stands in the place of its requestParser, any JSON value.
+    """
 
     key: str
     faults: tuple[Fault, ...]
+    request_parser: Any = None
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its names were given more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
 
 
 def read_manifest(key: str, content: bytes) -> Manifest | BrokenManifest:
@@ -68,8 +99,11 @@ def read_manifest(key: str, content: bytes) -> Manifest | BrokenManifest:
     try:
         text = content.decode("utf-8-sig")
         document = msgspec.json.decode(text)
+        repeated = tuple(_repeated(text))
     except UnicodeDecodeError as error:
-        return BrokenManifest(key, (Fault("", f"is not UTF-8: {error.reason} at byte {error.start}"),))
+        return BrokenManifest(
+            key, (Fault("", f"is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8"),)
+        )
     except RecursionError:
         return BrokenManifest(key, (Fault("", "is nested too deep"),))
     except ValueError as error:
@@ -80,10 +114,10 @@ def read_manifest(key: str, content: bytes) -> Manifest | BrokenManifest:
         template = None
     faults = [*_parser_faults(parser, document), *_template_faults(template)]
     if faults:
-        return BrokenManifest(key, tuple(faults))
-    unknown = JsonPointer(CAPABILITY).resolve(document).keys() - {"requestParser", "jsonResponseBody"}
+        return BrokenManifest(key, tuple(faults), parser)
+    unknown = JsonPointer(CAPABILITY).resolve(document).keys() - {*PROPERTIES}
     parsed = RequestParser.model_validate(parser)
-    return Manifest(key, _name(document) or key, parsed, template, tuple(sorted(unknown)))
+    return Manifest(key, _name(document) or key, parsed, template, tuple(sorted(unknown)), repeated)
 
 
 def _no_json(text: str, why: str) -> str:
@@ -99,31 +133,61 @@ def _no_json(text: str, why: str) -> str:
 
 def _parser_faults(parser: Any, document: Any) -> list[Fault]:
     if parser is None:
-        return [Fault(REQUEST_PARSER, f"is required{_misspelling(document)}")]
-    return [Fault(REQUEST_PARSER + fault.pointer, fault.message) for fault in faults_of(parser)]
+        return [_misspelt(document) or _misplaced(document) or Fault(REQUEST_PARSER, "is required", "add it")]
+    return [fault._replace(pointer=REQUEST_PARSER + fault.pointer) for fault in faults_of(parser)]
 
 
-def _misspelling(document: Any) -> str:
+def _misspelt(document: Any) -> Fault | None:
     """What is there in place of the first name that is missing on the way to the requestParser."""
     for name in JsonPointer(REQUEST_PARSER).parts:
         if not isinstance(document, Mapping):
             break
         if name not in document:
             meant = next((given for given in document if name_meant(given, [name])), None)
-            return f"; perhaps {meant!r} is meant to be {name!r}" if meant else ""
+            perhaps = f"is required; perhaps {meant!r} is meant to be {name!r}"
+            return Fault(REQUEST_PARSER, perhaps, f"rename {meant!r} to {name!r}") if meant else None
         document = document[name]
-    return ""
+    return None
+
+
+def _misplaced(document: Any) -> Fault | None:
+    """The requestParser, where it does not belong."""
+    for pointer, inside in _objects(document):
+        if "environmentIdPath" in inside:
+            where = f"at {pointer}" if pointer else "at the top of the file"
+            lies = f"is required; what should be in it, such as environmentIdPath, lies {where}"
+            return Fault(REQUEST_PARSER, lies, f"move what lies {where} to {REQUEST_PARSER}")
+    return None
+
+
+def _repeated(text: str) -> Iterator[str]:
+    # A body may have a key twice; whoever writes one into a manifest has overlooked the other.
+    for pointer, inside in _objects(json.loads(text, object_pairs_hook=_Object, parse_int=str)):
+        yield from (pointer + JsonPointer.from_parts([name]).path for name in inside.repeated)
+
+
+def _objects(document: Any) -> Iterator[tuple[str, Any]]:
+    """Every object of a manifest, with its pointer; an outer one before those inside of it."""
+    waiting = [("", document)]
+    while waiting:
+        pointer, value = waiting.pop()
+        if isinstance(value, dict):
+            yield pointer, value
+        entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [(pointer + JsonPointer.from_parts([name]).path, inner) for name, inner in entries]
 
 
 def _template_faults(template: Any) -> list[Fault]:
     if template is None:
         return []
     if not isinstance(template, str):
-        return [Fault(RESPONSE_BODY, "must be a string: a Handlebars template")]
+        remedy = 'write the JSON as one string, its quotes as \\"'
+        return [Fault(RESPONSE_BODY, "must be a string: a Handlebars template", remedy)]
     try:
         ResponseTemplate(template)
     except (ValueError, RecursionError) as error:
-        return [Fault(RESPONSE_BODY, f"is no Handlebars template: {error}")]
+        remedies = (remedy for part, remedy in _TEMPLATE_REMEDIES.items() if re.search(part, str(error)))
+        return [Fault(RESPONSE_BODY, f"is no Handlebars template: {error}", next(remedies, ""))]
     return []
 
 

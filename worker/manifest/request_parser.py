@@ -14,16 +14,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from worker.manifest.spelling import name_meant, pointer_meant
+from worker.manifest.spelling import name_meant, pointer_meant, quoted, sought_by
 
 Mode = Literal["boolean", "split arrays", "array inclusion"]
 
 
 class Fault(NamedTuple):
-    """What is wrong with a manifest, and where: a JSON pointer into the manifest, and a sentence."""
+    """What is wrong with a manifest, and where: a JSON pointer into it, a sentence, and what to do, if known."""
 
     pointer: str
     message: str
+    remedy: str = ""
 
 
 def compile_matcher(pattern: str) -> Any:
@@ -45,13 +46,9 @@ def _pointer(text: str) -> str:
         JsonPointer(text)
         text.encode()
     except UnicodeEncodeError:  # no body has such a key, and the parser's text could not be stored
-        raise PydanticCustomError("pointer", "has an unpaired surrogate") from None
+        raise PydanticCustomError("surrogate", "has an unpaired surrogate") from None
     except JsonPointerException:
-        meant = pointer_meant(text)
-        why = (
-            f"is no JSON pointer (RFC 6901){f'; perhaps {meant} is meant' if meant else ', such as /batch/0/cohortId'}"
-        )
-        raise PydanticCustomError("pointer", "{why}", {"why": why}) from None
+        raise PydanticCustomError("pointer", "is no JSON pointer (RFC 6901)") from None
     return text
 
 
@@ -155,7 +152,17 @@ def faults_of(document: object) -> list[Fault]:
     return list(faults.values())
 
 
-_SPLIT = {"addMemberArrayPath", "removeMemberArrayPath"}
+_SPLIT = ("addMemberArrayPath", "removeMemberArrayPath")
+# What a property holds, where an example is not to be made of its name.
+_FORMS = {
+    "requestParser": "an object with environmentIdPath, cohortIdPath, cohortNamePath and where the members lie",
+    "arrayInclusion": 'an object such as {"path": "/action", "matcher": "^add$"}',
+    "memberArrayParser": 'an object such as {"memberIdPath": "/userId"}',
+    "memberIdPath": 'a JSON pointer that begins at a member, such as /userId; "" if members are bare ids',
+    "path": "a JSON pointer, such as /action",
+    "memberArrayPath": "a JSON pointer, such as /members",
+    "matcher": "an RE2 pattern, such as ^add$",
+}
 _NAMES = {
     owner: [field.alias or name for name, field in model.model_fields.items()]
     for owner, model in (
@@ -171,44 +178,68 @@ def _translated(fault: Any, document: Any) -> Fault:
     where = fault["loc"]
     pointer = JsonPointer.from_parts(where).path
     owner, name = (["requestParser", *where])[-2:] if where else ("", "requestParser")
+    form = _FORMS.get(name, f"a JSON pointer, such as /{name.removesuffix('Path')}")
+    message, remedy = fault["msg"], f"write {form}"
     match fault["type"]:
         case "missing":
-            return Fault(pointer, "is required")
+            message, remedy = "is required", f"add it: {form}"
         case "string_type" if fault["input"] is None:
-            return Fault(pointer, "is required, and must not be null")
+            message = "is required, and must not be null"
         case "string_type":
-            return Fault(pointer, f"must be a string: {'an RE2 pattern' if name == 'matcher' else 'a JSON pointer'}")
+            message = f"must be a string: {'an RE2 pattern' if name == 'matcher' else 'a JSON pointer'}"
         case "model_type":
-            return Fault(pointer, f"must be an object{' with path and matcher' if name == 'arrayInclusion' else ''}")
+            message = f"must be an object{' with path and matcher' if name == 'arrayInclusion' else ''}"
+        case "pointer":
+            meant = pointer_meant(fault["input"], sought_by(pointer), member_arrays(document))
+            if meant is not None:
+                message, remedy = f"{message}; perhaps {quoted(meant)} is meant", f"write {quoted(meant)}"
+        case "matcher" if "(?" in message:
+            remedy = "RE2 looks neither ahead nor back: name the words that add, such as ^(add|add_members)$"
         case "extra_forbidden":
-            given = JsonPointer.from_parts(where[:-1]).resolve(document)
-            return Fault(pointer, f"is no property of {owner}{_perhaps(name, owner, given)}")
-    return Fault(pointer, fault["msg"])
+            return _unknown(pointer, name, owner, JsonPointer.from_parts(where[:-1]).resolve(document))
+    return Fault(pointer, message, remedy)
 
 
-def _perhaps(name: str, owner: str, given: Mapping[str, Any]) -> str:
+def member_arrays(document: Any) -> list[str]:
+    """The pointers of the member arrays in a requestParser's JSON value, as they were probably meant."""
+    given = (document.get(name) for name in ("memberArrayPath", *_SPLIT)) if isinstance(document, Mapping) else ()
+    return [meant for text in given if isinstance(text, str) and (meant := pointer_meant(text, "array"))]
+
+
+def _unknown(pointer: str, name: str, owner: str, given: Mapping[str, Any]) -> Fault:
+    no_property = f"is no property of {owner}"
     elsewhere = [other for other, names in _NAMES.items() if other != owner and name in names]
     if elsewhere:
-        return f"; it belongs into {elsewhere[0]}"
+        return Fault(pointer, f"{no_property}; it belongs into {elsewhere[0]}", f"move it into {elsewhere[0]}")
     meant = name_meant(name, [known for known in _NAMES[owner] if given.get(known) is None])
-    return f"; perhaps {meant} is meant" if meant else ""
+    if meant:
+        return Fault(pointer, f"{no_property}; perhaps {meant} is meant", f"rename it to {meant}")
+    return Fault(pointer, no_property, f"drop it; {owner} has {', '.join(_NAMES[owner])}")
 
 
 def _mode_faults(document: Mapping[str, Any]) -> Iterator[Fault]:
     """The rules between properties. They ask only what is there, so that they can be told beside other faults."""
     given = {name for name, value in document.items() if value is not None}
-    if split := given & _SPLIT:
-        for lacking in sorted(_SPLIT - split):
-            yield Fault(f"/{lacking}", "is required: the add and the remove array come only together")
+    if split := given & {*_SPLIT}:
+        for lacking in sorted({*_SPLIT} - split):
+            remedy = "add it; or, if the partner has one array for both, name that one in memberArrayPath alone"
+            yield Fault(f"/{lacking}", "is required: the add and the remove array come only together", remedy)
         for beside in sorted(given & {"memberArrayPath", "arrayInclusion"}):
-            yield Fault(f"/{beside}", "cannot stand beside addMemberArrayPath and removeMemberArrayPath")
+            both = "addMemberArrayPath and removeMemberArrayPath"
+            yield Fault(f"/{beside}", f"cannot stand beside {both}", f"drop it, or drop {both}")
         return
     if "memberArrayPath" not in given:
         split_or = "unless addMemberArrayPath and removeMemberArrayPath are given"
         yield Fault(
-            "/memberArrayPath", f"is required {'beside arrayInclusion' if 'arrayInclusion' in given else split_or}"
+            "/memberArrayPath",
+            f"is required {'beside arrayInclusion' if 'arrayInclusion' in given else split_or}",
+            "add it: a JSON pointer to the array of members, such as /members",
         )
         return
     member = document.get("memberArrayParser")
     if "arrayInclusion" not in given and isinstance(member, Mapping) and member.get("booleanMembershipPath") is None:
-        yield Fault("/memberArrayParser/booleanMembershipPath", "is required beside memberArrayPath, or arrayInclusion")
+        yield Fault(
+            "/memberArrayParser/booleanMembershipPath",
+            "is required beside memberArrayPath, or arrayInclusion",
+            "add it: a JSON pointer to what is true for a member that is added; or add arrayInclusion",
+        )

@@ -13,6 +13,7 @@ from parser_documents import BOOLEAN, INCLUSION, SPLIT
 from pydantic import ValidationError
 
 from worker.manifest.catalog import load_catalog
+from worker.manifest.lint.lint import lint
 from worker.manifest.manifest import BrokenManifest, Manifest, read_manifest
 from worker.manifest.request_parser import RequestParser, faults_of
 
@@ -191,6 +192,66 @@ def test_a_fault_is_told_in_a_sentence_of_ours(path: str, value: Any, sentence: 
     assert sentence in message
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "meant"),
+    [
+        ("memberArrayPath", "$.batch[*]", "/batch"),
+        ("memberArrayPath", "batch[]", "/batch"),
+        ("memberArrayPath", "lists[*].members[*]", "/lists/0/members"),
+        ("memberArrayParser.memberIdPath", "$.batch[*].userId", "/userId"),
+        ("memberArrayParser.memberIdPath", "batch[0].userId", "/userId"),
+        ("memberArrayParser.memberIdPath", "emails[0].value", "/emails/0/value"),
+        ("memberArrayParser.memberIdPath", "$.batch[?(@.value)].userId", "/userId"),
+        ("memberArrayParser.memberIdPath", "@", '""'),
+        ("memberArrayParser.booleanMembershipPath", "@.value", "/value"),
+        ("cohortIdPath", "$.batch[*].cohortId", "/batch/0/cohortId"),
+        ("cohortIdPath", "{{ cohortId }}", "/cohortId"),
+    ],
+)
+def test_the_pointer_that_is_meant_is_one_that_its_property_can_have(path: str, text: str, meant: str) -> None:
+    (fault,) = faults_of(changed(BOOLEAN, path, text))
+
+    assert fault.message == f"is no JSON pointer (RFC 6901); perhaps {meant} is meant"
+    assert fault.remedy == f"write {meant}"
+
+
+def test_a_member_s_pointer_is_compared_with_the_array_that_is_meant() -> None:
+    broken = changed(changed(BOOLEAN, "memberArrayPath", "$.users"), "memberArrayParser.memberIdPath", "users.0.id")
+
+    assert [fault.remedy for fault in faults_of(broken)] == ["write /users", "write /id"]
+
+
+@pytest.mark.parametrize("text", ["*", "$", "$[*]", "!!"])
+def test_where_no_pointer_can_be_guessed_an_example_is_given(text: str) -> None:
+    (fault,) = faults_of(changed(BOOLEAN, "cohortIdPath", text))
+
+    assert fault.remedy == "write a JSON pointer, such as /cohortId"
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "value", "remedy"),
+    [
+        (SPLIT, "cohortIdPath", ..., "add it: a JSON pointer, such as /cohortId"),
+        (SPLIT, "memberArrayParser.memberIdPath", None, "write a JSON pointer that begins at a member"),
+        (SPLIT, "memberArrayParser", [], 'write an object such as {"memberIdPath": "/userId"}'),
+        (SPLIT, "cohortsUrlPath", "/url", "rename it to cohortUrlPath"),
+        (SPLIT, "memberArrayParser.contextKindPath", "/kind", "move it into requestParser"),
+        (SPLIT, "memberArrayParser.comment", "x", "drop it; memberArrayParser has memberIdPath, "),
+        (SPLIT, "removeMemberArrayPath", ..., "add it; or, if the partner has one array for both"),
+        (SPLIT, "memberArrayPath", "/members", "drop it, or drop addMemberArrayPath and removeMemberArrayPath"),
+        (INCLUSION, "memberArrayPath", ..., "add it: a JSON pointer to the array of members"),
+        (INCLUSION, "arrayInclusion.path", ..., "add it: a JSON pointer, such as /action"),
+        (INCLUSION, "arrayInclusion.matcher", "(add", "write an RE2 pattern, such as ^add$"),
+        (INCLUSION, "arrayInclusion.matcher", "^(?!remove)", "RE2 looks neither ahead nor back"),
+        (BOOLEAN, "memberArrayParser.booleanMembershipPath", ..., "or add arrayInclusion"),
+    ],
+)
+def test_a_fault_comes_with_what_to_do(document: dict[str, Any], path: str, value: Any, remedy: str) -> None:
+    (fault,) = faults_of(changed(document, path, value))
+
+    assert remedy in fault.remedy
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -223,6 +284,8 @@ def test_any_json_is_a_manifest_or_says_what_is_wrong_with_it(capability: Any) -
     manifest = read_manifest("acme", json.dumps(document).encode())
 
     assert isinstance(manifest, Manifest) or manifest.faults
+    errors = [finding for finding in lint(manifest) if finding.severity == "error"]
+    assert isinstance(manifest, Manifest) or errors
 
 
 # --- files -------------------------------------------------------------------------------------------------------
@@ -244,9 +307,9 @@ def test_a_file_that_is_no_json_says_where(content: bytes, sentence: str) -> Non
     manifest = read_manifest("acme", content)
 
     assert isinstance(manifest, BrokenManifest)
-    ((pointer, message),) = manifest.faults
-    assert pointer == ""
-    assert sentence in message
+    (fault,) = manifest.faults
+    assert fault.pointer == ""
+    assert sentence in fault.message
 
 
 @pytest.mark.parametrize(
@@ -265,6 +328,45 @@ def test_a_misspelt_way_to_the_request_parser_is_named(document: Any, hint: str)
 
     assert isinstance(manifest, BrokenManifest)
     assert hint in manifest.faults[0].message
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({"capabilities": {"syncedSegment": SPLIT}}, "at /capabilities/syncedSegment"),
+        ({"name": "Acme", "requestParser": SPLIT}, "at /requestParser"),
+        ({"list": [{"requestParser": SPLIT}], "capabilities": []}, "at /list/0/requestParser"),
+        (SPLIT, "at the top of the file"),
+    ],
+)
+def test_a_request_parser_in_a_wrong_place_is_told_where_it_lies_and_where_it_belongs(
+    document: Any, place: str
+) -> None:
+    manifest = read_manifest("acme", json.dumps(document).encode())
+
+    assert isinstance(manifest, BrokenManifest)
+    (fault,) = manifest.faults
+    assert fault.message == f"is required; what should be in it, such as environmentIdPath, lies {place}"
+    assert fault.remedy == f"move what lies {place} to /capabilities/syncedSegment/requestParser"
+
+
+@pytest.mark.parametrize(
+    ("template", "remedy"),
+    [
+        ('"{{requestBody.m.0.id}}"', "put an index into brackets, such as requestBody.batch.[0].id"),
+        ('{"a":{{"b":1}}}', "put a blank between braces that are JSON's"),
+        ('"{{#if errorMessage}}x"', "close every {{#if}} with {{/if}}"),
+        ('"{{/if}}"', "close every block by its own name"),
+        ('"{{segmentKey}"', "close every {{ with }}"),
+        ('"{{{{segmentKey}}}}"', "two or three braces"),
+    ],
+)
+def test_a_template_that_cannot_be_read_comes_with_what_to_do(template: str, remedy: str) -> None:
+    capability = {"requestParser": SPLIT, "jsonResponseBody": template}
+    manifest = read_manifest("acme", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+
+    assert isinstance(manifest, BrokenManifest)
+    assert remedy in manifest.faults[0].remedy
 
 
 @pytest.mark.parametrize("template", [0, False, [], {}])
@@ -288,7 +390,10 @@ def test_of_duplicate_keys_in_a_manifest_the_last_counts() -> None:
     parser = json.dumps(SPLIT)
     content = f'{{"capabilities":{{"syncedSegment":{{"requestParser":5,"requestParser":{parser}}}}}}}'
 
-    assert isinstance(read_manifest("acme", content.encode()), Manifest)
+    manifest = read_manifest("acme", content.encode())
+
+    assert isinstance(manifest, Manifest)
+    assert manifest.repeated_properties == ("/capabilities/syncedSegment/requestParser",)
 
 
 def test_what_else_a_capability_has_is_remembered() -> None:
