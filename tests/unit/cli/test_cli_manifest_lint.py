@@ -106,6 +106,10 @@ def test_every_fault_of_a_broken_manifest_is_a_finding(tmp_path: Path) -> None:
     assert result.exit_code == 1
     places = [finding["pointer"].rpartition("/")[2] for finding in json.loads(result.stdout)]
     assert places == ["environmentIdPath", "cohortIdPath", "cohortNamePath", "memberArrayParser", "memberArrayPath"]
+    assert [finding["remedy"] for finding in json.loads(result.stdout)][:2] == [
+        "write /env",
+        "add it: a JSON pointer, such as /cohortId",
+    ]
 
 
 def test_a_file_that_is_no_json_is_an_error_of_the_file_as_a_whole(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from worker.manifest.lint.lint import lint
 from worker.manifest.lint.pattern import example_words
 from worker.manifest.lint.words import accepting, counterparts, direction
 from worker.manifest.manifest import Manifest, read_manifest
+from worker.manifest.request_parser import RequestParser
 
 CAPABILITY = "/capabilities/syncedSegment"
 BOTH = ("error", "matcher-both-ways")
@@ -22,6 +23,7 @@ NOT_ANCHORED = ("warning", "matcher-not-anchored")
 REMOVES = ("warning", "matcher-removes")
 # With overrides, so that nothing is to be said of where the cohort lies.
 PER_MEMBER = {**BOOLEAN["memberArrayParser"], "cohortIdPath": "/cohortId", "cohortNamePath": "/cohortName"}
+NAMES = [field.alias for field in RequestParser.model_fields.values() if field.alias]
 SOUND = BOOLEAN | {"memberArrayParser": PER_MEMBER}
 
 
@@ -85,6 +87,25 @@ def test_every_fault_of_validation_is_an_error() -> None:
         ("error", "invalid", f"{CAPABILITY}/jsonResponseBody"),
     ]
     assert "perhaps /cohortId is meant" in found[0].message
+    assert found[0].remedy == "write /cohortId"
+
+
+def test_what_has_no_fault_is_looked_at_beside_what_has() -> None:
+    parser = matching("/^add$/") | {"environmentIdPath": "env", "memberArrayPath": "/batch[*]", "memberId": "/x"}
+    found = findings(parser | {"memberArrayParser": {"memberIdPath": "/batch/0/id"}})
+
+    assert [(finding.check, finding.pointer.rpartition("/")[2], finding.remedy) for finding in found] == [
+        ("invalid", "environmentIdPath", "write /env"),
+        ("invalid", "memberId", "drop it; requestParser has " + ", ".join(NAMES)),
+        ("pointer-spelling", "memberArrayPath", "perhaps /batch is meant"),
+        ("pointer-not-relative", "memberIdPath", "write /id"),
+        ("matcher-accepts-nothing", "matcher", "write the expression without slashes and flags around it: ^add$"),
+    ]
+
+
+@pytest.mark.parametrize("parser", [[], "x", {"arrayInclusion": [], "memberArrayParser": 5}, {"arrayInclusion": {}}])
+def test_of_a_manifest_that_has_nothing_sound_only_its_faults_are_told(parser: Any) -> None:
+    assert {finding.check for finding in findings(parser)} == {"invalid"}
 
 
 def test_errors_come_before_warnings() -> None:
@@ -152,9 +173,9 @@ def test_a_matcher_that_takes_both_words_is_an_error(matcher: str, add: str, rem
             "^subscribe$",
             "^active$",
             "^(?P<verb>add)$",
-            "^$",
         ),
-        *("^false$", "^0$", "^dropbox_add$", "^address_updated$"),
+        *("^false$", "^0$", "^dropbox_add$", "^address_updated$", "^/users/add$", r"^add\s*$", r"^evt_[^a-z]+$"),
+        *(r"^[[:digit:]]+1$", r"^\x{2b}\x41dd$", "^(A|D)$", "^追加$", r"^\S+:add$"),
     ],
 )
 def test_a_matcher_for_the_words_that_add_is_sound(matcher: str) -> None:
@@ -181,7 +202,7 @@ def test_the_remedy_of_a_matcher_for_both_words_is_one_for_the_words_that_add(ma
     ("matcher", "strays", "remedy"),
     [
         ("add", ["re-add", "addx"], "^add$"),
-        ("^add", ["addx"], "^add$"),
+        ("^add", ["addx"], "^add$; or, if whatever begins so is an add: ^add.*$"),
         ("add$", ["re-add"], "^add$"),
         ("add|join", ["re-add", "addx"], "^(add|join)$"),
         ("(add|join)", ["re-add", "addx"], "^(add|join)$"),
@@ -189,7 +210,12 @@ def test_the_remedy_of_a_matcher_for_both_words_is_one_for_the_words_that_add(ma
         ("^added|entered$", ["addedx"], "^(added|entered)$"),
         ("(?i)add", ["re-add", "addx"], "^(?i)add$"),
         (r"\badd\b", ["re-add"], r"^\badd\b$"),
-        (r"add\$", ["re-add$", "add$x"], r"^add\$$"),
+        (r"add\+", ["re-add+", "add+x"], r"^add\+$"),
+        # Open on purpose, but at both ends.
+        (".*add.*", ["re-add", "addx"], "^add$"),
+        ("^.*(add|join).*$", ["re-add", "addx"], "^(add|join)$"),
+        (r"^\w*[Aa]dded\w*$", ["reAdded", "Addedx"], "^[Aa]dded$"),
+        ("^.*_entered", ["_enteredx"], "^.*_entered$"),
         ("true", ["re-true", "truex"], "^true$"),
         ("in", ["re-in", "inx"], "^in$"),
         ("update", ["re-update", "updatex"], "^update$"),
@@ -203,7 +229,56 @@ def test_a_matcher_without_anchors_is_a_warning_and_the_remedy_has_them(
     assert (finding.severity, finding.check) == NOT_ANCHORED
     assert all(repr(stray) in finding.message for stray in strays)
     assert finding.remedy == f"anchor it at both ends: {remedy}"
+    for offered in re.findall(r"\^\S*\$", remedy):
+        assert told(matching(offered)) == []
+
+
+@pytest.mark.parametrize("matcher", ["(?i).*add.*", "^*add", r"\Qadd"])
+def test_where_anchors_alone_do_not_help_words_are_asked_for(matcher: str) -> None:
+    finding = only(matching(matcher))
+
+    assert (finding.severity, finding.check) == NOT_ANCHORED
+    assert finding.remedy.startswith("name only the words that add, such as ")
+
+
+# --- the matcher: words that nobody sends ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("matcher", "remedy"),
+    [
+        ("/^add$/", "^add$"),
+        ("/^(add|join)$/i", "(?i)^(add|join)$"),
+        ("/add/", "^add$"),
+        ("^/add/i$", "^add$"),
+        ('"add"', "^add$"),
+        ("'add'", "^add$"),
+        ("%add%", "^add$"),
+        ("add,update", "^(add|update)$"),
+        ("$add^", "^add$"),
+        ("^add $", "^add$"),
+        ("^(add | update)$", "^(add|update)$"),
+        (r"\^add\$", "^add$"),
+        (r'"audience\.entered"', r"^audience\.entered$"),
+        ("^$", "^(add|add_members)$"),
+        (r"^[^\x00-\x{10FFFF}]$", "^(add|add_members)$"),
+    ],
+)
+def test_a_matcher_that_accepts_no_word_that_anybody_sends_is_an_error(matcher: str, remedy: str) -> None:
+    finding = only(matching(matcher))
+
+    assert (finding.severity, finding.check) == ("error", "matcher-accepts-nothing")
+    assert remedy in finding.remedy
     assert told(matching(remedy)) == []
+
+
+def test_one_word_among_others_that_nobody_sends_so_is_a_warning() -> None:
+    finding = only(matching("^(add |update)$"))
+
+    assert (finding.severity, finding.check) == ("warning", "matcher-odd-word")
+    assert "'add '" in finding.message
+    assert finding.remedy.endswith(": ^(add|update)$")
+    assert told(matching("^(add|remove )$")) == [BOTH, ("warning", "matcher-odd-word")]
 
 
 @pytest.mark.parametrize("matcher", ["^remove$", "^(exited|left)$", "^delete_members?$", "^(members|remove_members)$"])
@@ -265,6 +340,7 @@ def test_a_word_has_counterparts_in_its_own_spelling(word: str, other: str) -> N
         (r"x{2}\.y+z*", {"xx.y", "xx.yz"}),
         (r"(?i:AB)(?P<n>c)(?:d)", {"ABcd"}),
         ("[^a]b|[]-]", {"xb", "]", "-"}),
+        (r"[^a-z][[:digit:]]\PL\x41", {"X11A"}),
         ("[[:alpha:]]|\\pL", {"x"}),
         ("a{0,2}", {"", "a"}),
         ("(" * 900 + "a" + ")" * 900, set()),
@@ -318,6 +394,8 @@ def test_a_member_s_pointer_is_translated_to_what_is_relative() -> None:
     finding = only(member(SPLIT, memberIdPath="/add[*]/user/id"))
 
     assert finding.remedy == "perhaps /user/id is meant"
+    assert only(member(SPLIT, memberIdPath="/users[*]/id")).remedy == "perhaps /id is meant"
+    assert only(member(SPLIT, memberIdPath="/")).remedy == 'perhaps "" is meant'
 
 
 @pytest.mark.parametrize(
@@ -349,6 +427,7 @@ def test_keys_that_partners_really_have_are_sound(pointer: str) -> None:
         ("/parameters/members", "/parameters/members/0/user/id", "/user/id"),
         ("/parameters/members", "/parameters/members/id", "/id"),
         ("/parameters/members", "/members/0/id", "/id"),
+        ("/batch", "/batch/0", '""'),
     ],
 )
 def test_a_member_path_that_repeats_the_array_path_is_an_error(array: str, pointer: str, relative: str) -> None:
@@ -378,6 +457,32 @@ def test_blanks_at_the_ends_of_tokens_are_a_warning(pointer: str, remedy: str) -
     finding = only(SPLIT | {"cohortIdPath": pointer})
 
     assert (finding.severity, finding.check, finding.remedy) == ("warning", "pointer-blanks", f"write {remedy}")
+
+
+def test_a_pointer_that_is_encoded_as_in_an_address_is_a_warning() -> None:
+    finding = only(SPLIT | {"environmentIdPath": "/environment%20id"})
+
+    assert (finding.severity, finding.check) == ("warning", "pointer-percent")
+    assert finding.remedy == "write /environment id"
+    assert told(SPLIT | {"environmentIdPath": "/100%"}) == []
+
+
+@pytest.mark.parametrize("name", ["cohortIdPath", "cohortNamePath", "contextKindPath"])
+def test_one_value_for_the_environment_and_something_else_is_a_warning(name: str) -> None:
+    finding = only(SPLIT | {name: SPLIT["environmentIdPath"]})
+
+    assert (finding.severity, finding.check) == ("warning", "environment-twice")
+    assert finding.pointer == f"{CAPABILITY}/requestParser/{name}"
+
+
+def test_a_property_that_is_given_twice_is_a_warning() -> None:
+    parser = json.dumps(SPLIT).replace('"cohortIdPath"', '"cohortIdPath": "/x", "cohortIdPath"')
+    content = f'{{"capabilities": {{"syncedSegment": {{"requestParser": {parser}}}}}}}'
+
+    (finding,) = lint(read_manifest("acme", content.encode()))
+
+    assert (finding.severity, finding.check) == ("warning", "property-twice")
+    assert finding.pointer == f"{CAPABILITY}/requestParser/cohortIdPath"
 
 
 def test_one_array_for_adds_and_removes_is_an_error() -> None:
@@ -442,6 +547,18 @@ def test_names_that_say_the_opposite_are_a_warning(document: dict[str, Any], exp
             "/cohortIdPath",
             "/batch/0/value must be a non-empty string",
             "memberArrayParser.booleanMembershipPath, /value:",
+        ),
+        (
+            SPLIT | {"cohortIdPath": "/add/5000/id"},
+            "/cohortIdPath",
+            "/add/5000/id is missing",
+            "compare it with a body that the partner really sends",
+        ),
+        (
+            SPLIT | {"cohortIdPath": "/add/0"},
+            "/memberArrayParser/memberIdPath",
+            "/add/0 must be an object",
+            "cohortIdPath, /add/0:",
         ),
     ],
 )
@@ -531,10 +648,46 @@ def test_a_number_that_only_the_template_names_needs_no_quotes_but_a_body() -> N
     assert answer('{"page": {{requestBody.page}}}') == [("warning", "response-needs-a-body")]
 
 
-def test_ids_that_stand_without_quotes_are_a_warning() -> None:
-    assert answer('{"id": {{#if requestBody}}{{requestBody.cohortId}}{{else}}0{{/if}}}') == [
-        ("warning", "response-needs-numbers")
-    ]
+@pytest.mark.parametrize(
+    ("template", "remedy"),
+    [
+        ('{"id": {{#if requestBody}}{{requestBody.cohortId}}{{else}}0{{/if}}}', "put quotes around every variable"),
+        ('{"key": {{segmentKey}}}', "put quotes around every variable"),
+        ('{"error": {{errorMessage}}}', "put quotes around every variable"),
+        ("{&quot;a&quot;: 1}", "write quotes as they are"),
+        ("{'a': 1}", "double ones"),
+        ("{\"a\": [1, 'x']}", "double ones"),
+        ('{"ids": [{{#each requestBody.add}}"{{id}}",{{/each}}]}', "drop the comma before the bracket"),
+        ('{"a": 1,}', "drop the comma before the bracket"),
+        ('{"body": "{{requestBody}}"}', "drop the quotes around this value"),
+        ('{"a": "line\nbreak"}', "write \\\\n in the manifest for a line break"),
+        ('{"a": "\\d"}', "write \\\\\\\\ in the manifest for one backslash"),
+        ("{{> other}}", "there are no partials"),
+        ("{{#eq statusCode 200}}{}{{/eq}}", "use only the helpers that there are"),
+        ("  ", "or drop jsonResponseBody"),
+        ("{{#if errorMessage}}{}{{/if}}", "say something in both cases"),
+        ("OK", 'write JSON, such as {"status": "ok"}'),
+        ('{"a": 1 "b": 2}', "check commas, quotes and braces there"),
+    ],
+)
+def test_the_remedy_of_a_template_is_one_for_what_is_wrong_with_it(template: str, remedy: str) -> None:
+    finding = only(SPLIT, jsonResponseBody=template)
+
+    assert (finding.severity, finding.check) == ("error", "response-no-json")
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        '{"a": "{{#if (lookup requestBody "c")}}x{{/if}}"}',
+        '{"a": "{{#if statusCode includeZero=true}}x{{/if}}"}',
+        '{"a": "{{requestBody.[weird key].x}}"}',
+        '{"a": [{{#each requestBody.add as |one index|}}"{{one.id}}"{{#unless @last}},{{/unless}}{{/each}}]}',
+    ],
+)
+def test_helpers_options_and_quoted_names_are_no_variables(template: str) -> None:
+    assert answer(template) == []
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from parser_documents import BOOLEAN, INCLUSION, SPLIT
 from worker.errors import InvalidBatch
 from worker.manifest.catalog import load_catalog
 from worker.manifest.decoder import compile_parser
+from worker.manifest.lint.sample import Body, found, place, sample_body
 from worker.manifest.manifest import Manifest
 from worker.manifest.request_parser import RequestParser, faults_of
-from worker.manifest.sample import Body, found, place, sample_body
 from worker.model import Payload
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from jsonpointer import JsonPointer
 
@@ -11,43 +11,65 @@ from worker.errors import InvalidBatch
 from worker.manifest.document import array_index
 from worker.manifest.lint.finding import Finding
 from worker.manifest.lint.matcher import lint_matcher
-from worker.manifest.lint.pointers import NamedPointer, lint_pointers, pointers_of
+from worker.manifest.lint.pointers import NamedPointer, lint_each, lint_pointers, pointers_of
 from worker.manifest.lint.response import lint_response
-from worker.manifest.manifest import CAPABILITY, REQUEST_PARSER, BrokenManifest, Manifest
-from worker.manifest.request_parser import RequestParser
-from worker.manifest.sample import found, sample_body
+from worker.manifest.lint.sample import found, sample_body
+from worker.manifest.manifest import CAPABILITY, PROPERTIES, REQUEST_PARSER, BrokenManifest, Manifest
+from worker.manifest.request_parser import RequestParser, member_arrays
 from worker.manifest.spelling import name_meant
 from worker.model import MEMBER_REASONS
 
-_PROPERTIES = ("requestParser", "jsonResponseBody")
+_UNTIL_THEN = "correct this: until then the integration's endpoint answers 503"
 
 
 def lint(manifest: Manifest | BrokenManifest) -> list[Finding]:
     """Everything that is wrong with a manifest, or probably is.
 
     Returns:
-        Errors first. Of a manifest that cannot be used only its faults: the rest is looked at when they are gone.
+        Errors first. Of a manifest that cannot be used its faults, and what is wrong with the pointers and the matcher
+        that have none; the rest is looked at when the faults are gone.
     """
-    if isinstance(manifest, BrokenManifest):
-        correct = "correct this: until then the integration's endpoint answers 503"
-        return [Finding("error", "invalid", fault.pointer, fault.message, correct) for fault in manifest.faults]
-    pointers = list(lint_pointers(manifest.parser))
-    findings = [*pointers, *lint_matcher(manifest.parser), *lint_response(manifest), *_unknown_properties(manifest)]
+    findings = list(_of_broken(manifest) if isinstance(manifest, BrokenManifest) else _of_usable(manifest))
+    return sorted(findings, key=lambda finding: finding.severity != "error")
+
+
+def _of_usable(manifest: Manifest) -> Iterator[Finding]:
+    parser = manifest.parser
+    pointers = list(lint_pointers(parser))
+    yield from pointers
+    if parser.array_inclusion is not None:
+        yield from lint_matcher(parser.array_inclusion.matcher, parser.array_inclusion.path)
+    yield from lint_response(manifest)
+    yield from _unknown_properties(manifest)
+    for place in manifest.repeated_properties:
+        yield Finding(
+            "warning", "property-twice", place, "is there more than once: the last one counts", "drop all but one"
+        )
     if not any(finding.severity == "error" for finding in pointers):
         # What is wrong with the pointers by themselves would be told a second time.
-        findings += _contradictions(manifest)
-    return sorted(findings, key=lambda finding: finding.severity != "error")
+        yield from _contradictions(manifest)
+
+
+def _of_broken(manifest: BrokenManifest) -> Iterator[Finding]:
+    for fault in manifest.faults:
+        yield Finding("error", "invalid", fault.pointer, fault.message, fault.remedy or _UNTIL_THEN)
+    parser = manifest.request_parser
+    faulty = {fault.pointer.removeprefix(REQUEST_PARSER) for fault in manifest.faults}
+    yield from lint_each(pointers_of(parser, faulty), member_arrays(parser))
+    inclusion = parser.get("arrayInclusion") if isinstance(parser, Mapping) else None
+    if isinstance(inclusion, Mapping) and faulty.isdisjoint({"/arrayInclusion", "/arrayInclusion/matcher"}):
+        yield from lint_matcher(inclusion["matcher"], str(inclusion.get("path")))
 
 
 def _unknown_properties(manifest: Manifest) -> Iterator[Finding]:
     for name in manifest.unknown_properties:
-        meant = name_meant(name, _PROPERTIES)
+        meant = name_meant(name, PROPERTIES)
         yield Finding(
             "warning",
             "unknown-property",
             CAPABILITY + JsonPointer.from_parts([name]).path,
             "is no property of syncedSegment: nobody looks at it",
-            f"perhaps {meant} is meant" if meant else f"drop it; a syncedSegment has {' and '.join(_PROPERTIES)}",
+            f"perhaps {meant} is meant" if meant else f"drop it; a syncedSegment has {' and '.join(PROPERTIES)}",
         )
 
 
@@ -55,7 +77,7 @@ def _contradictions(manifest: Manifest) -> Iterator[Finding]:
     """Pointers that cannot all be satisfied by one body."""
     parser = manifest.parser
     body = sample_body(parser)
-    pointers = pointers_of(parser)
+    pointers = pointers_of(parser.model_dump(by_alias=True))
     try:
         manifest.decoder.decode(json.dumps(body).encode())
     except InvalidBatch as refusal:
@@ -63,7 +85,7 @@ def _contradictions(manifest: Manifest) -> Iterator[Finding]:
         yield Finding(
             "error",
             "no-payload-possible",
-            REQUEST_PARSER if culprit is None else culprit.in_manifest,
+            culprit.in_manifest,
             "cannot be satisfied together with the others, so payloads are refused; of a body made from these very "
             f"pointers the decoder says: {refusal.message}",
             _apart(parser, culprit, pointers),
@@ -90,27 +112,22 @@ def _places(pointer: NamedPointer, parser: RequestParser) -> list[str]:
     return [f"{array}/0{pointer.text}" for array in arrays if array is not None]
 
 
-def _culprit(parser: RequestParser, pointers: list[NamedPointer], refusal: InvalidBatch) -> NamedPointer | None:
+def _culprit(parser: RequestParser, pointers: list[NamedPointer], refusal: InvalidBatch) -> NamedPointer:
     """The pointer of the manifest that looked where a body was refused."""
-    if refusal.pointer is None:
-        return None
     if refusal.reason == "members":
-        pointers = [pointer for pointer in pointers if pointer.is_array]
+        asked = [pointer for pointer in pointers if pointer.is_array]
     elif refusal.reason in MEMBER_REASONS:
-        pointers = [pointer for pointer in pointers if pointer.is_members]
+        asked = [pointer for pointer in pointers if pointer.is_members]
     else:
-        pointers = [pointer for pointer in pointers if not pointer.is_members and not pointer.is_array]
-    exact = [pointer for pointer in pointers if refusal.pointer in _places(pointer, parser)]
-    if exact:
-        return exact[0]
-    return next((pointer for pointer in pointers if pointer.place.endswith("/memberIdPath")), None)
+        asked = [pointer for pointer in pointers if not pointer.is_members and not pointer.is_array]
+    exact = [pointer for pointer in asked if refusal.pointer in _places(pointer, parser)]
+    # A member that is no object is refused at the member itself, in which no pointer but this must find something.
+    return (exact or [pointer for pointer in pointers if pointer.place.endswith("/memberIdPath")])[0]
 
 
-def _apart(parser: RequestParser, pointer: NamedPointer | None, pointers: list[NamedPointer]) -> str:
+def _apart(parser: RequestParser, pointer: NamedPointer, pointers: list[NamedPointer]) -> str:
     """What to do about a pointer that others are in the way of, naming them."""
     check = "compare it with a body that the partner really sends"
-    if pointer is None:
-        return check
     if pointer.text == "" and not pointer.is_members:
         return f'"" is the body as a whole, which is an object; {check}'
     for array in pointers:

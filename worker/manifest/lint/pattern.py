@@ -6,34 +6,43 @@ import re
 from collections.abc import Callable, Iterable
 from itertools import islice
 
+from worker.manifest.request_parser import compile_matcher
+
 # More words of one part of a pattern, or longer ones, tell nothing new.
 _MOST_WORDS = 256
 _LONGEST_WORD = 200
-# What stands for a character that the pattern leaves open.
+# What stands for a character that the pattern leaves open, where that may be an x.
 ANY = "x"
+_OTHERS = "X1-_ .!"
 _ESCAPES = {"d": "1", "w": ANY, "s": " ", "n": "\n", "t": "\t", "D": ANY, "W": "-", "S": ANY}
 _NOTHING = "AzbBGQE"
 _QUANTIFIER = re.compile(r"(?:([*+?])|\{([0-9]+)(?:(,)([0-9]*))?\})\??")
 _GROUP_OPENING = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z]*(?:-[a-zA-Z]+)?:))?")
 _FLAGS = re.compile(r"\(\?[a-zA-Z]*(?:-[a-zA-Z]+)?\)")
-_PROPERTY = re.compile(r"\\[pP](?:\{\^?\w+\}|\w)")
-_CLASS = re.compile(r"\[(\^?)((?:\]|\[:\^?\w+:\]|\\.|[^\]\\])(?:\[:\^?\w+:\]|\\.|[^\]\\])*)\]", re.DOTALL)
+_CODE = re.compile(r"\\x(?:\{([0-9A-Fa-f]+)\}|([0-9A-Fa-f]{2}))")
+_CLASS = re.compile(
+    r"\\[pP](?:\{\^?\w+\}|\w)|\[\^?(?:\]|\[:\^?\w+:\]|\\.|[^\]\\])(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]", re.DOTALL
+)
+
+
+def spelled_words(pattern: str) -> list[str]:
+    """Words that a pattern spells out: its literal alternatives, with and without what is optional.
+
+    Where the pattern leaves a character open, there is an ``ANY`` if one may be there. The reading is approximate:
+    anchors and flags are ignored.
+
+    Returns:
+        The words, each once, in the pattern's order; none when the pattern cannot be read.
+    """
+    try:
+        return list(dict.fromkeys(_Reader(pattern).alternatives()))
+    except RecursionError:
+        return []
 
 
 def example_words(pattern: str, accepts: Callable[[str], bool]) -> list[str]:
-    """Words that a pattern spells out: its literal alternatives, with and without what is optional.
-
-    Where the pattern leaves a character open, there is an ``ANY``. The reading is approximate (flags are ignored);
-    ``accepts`` is the judge of every word.
-
-    Returns:
-        The words that are accepted, each once, in the pattern's order; none when the pattern cannot be read.
-    """
-    try:
-        words = _Reader(pattern).alternatives()
-    except RecursionError:
-        return []
-    return [word for word in dict.fromkeys(words) if accepts(word)]
+    """Those of the words that a pattern spells out that ``accepts``, the judge of every word, takes."""
+    return list(filter(accepts, spelled_words(pattern)))
 
 
 class _Reader:
@@ -72,10 +81,10 @@ class _Reader:
             words = self.alternatives()
             self._at += 1
             return words
-        if self._taken(_PROPERTY):
-            return [ANY]
+        if match := self._taken(_CODE):
+            return [chr(int(match[1] or match[2], 16)).encode(errors="replace").decode()]
         if match := self._taken(_CLASS):
-            return _of_class(negated=bool(match[1]), inside=match[2])
+            return _of_class(match[0])
         character = self._next()
         self._at += 1
         if character == "\\":
@@ -101,10 +110,11 @@ def _joined(beginnings: Iterable[str], ends: list[str]) -> list[str]:
     return list(islice((word for word in words if len(word) <= _LONGEST_WORD), _MOST_WORDS))
 
 
-def _of_class(*, negated: bool, inside: str) -> list[str]:
-    """Some characters of a class; of a negated one, one that is likely not in it."""
-    if negated:
-        return [next((character for character in "xq-_ 1" if character not in inside), ANY)]
-    characters = re.findall(r"\[:\^?\w+:\]|\\(.)|(.)", inside, re.DOTALL)
-    plain = [_ESCAPES.get(escaped, escaped) if escaped else literal or ANY for escaped, literal in characters]
-    return list(dict.fromkeys(plain))[:8]
+def _of_class(expression: str) -> list[str]:
+    """Some characters of a class: those that it names, else one that it takes."""
+    takes = compile_matcher(expression).fullmatch
+    named: list[str] = []
+    if expression[0] == "[" and expression[1] != "^":
+        characters = re.findall(r"\[:\^?\w+:\]|\\(.)|(.)", expression[1:-1], re.DOTALL)
+        named = [_ESCAPES.get(escaped, escaped) or plain for escaped, plain in characters]
+    return list(filter(takes, dict.fromkeys(named)))[:8] or list(filter(takes, ANY + _OTHERS))[:1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from jsonpointer import JsonPointer
 
@@ -11,8 +12,10 @@ from worker.manifest.document import array_index
 from worker.manifest.lint.finding import Finding
 from worker.manifest.lint.words import Direction, direction
 from worker.manifest.manifest import REQUEST_PARSER
-from worker.manifest.request_parser import RequestParser
-from worker.manifest.spelling import is_foreign, pointer_meant
+from worker.manifest.request_parser import RequestParser, member_arrays
+from worker.manifest.spelling import is_foreign, pointer_meant, quoted, relative_to_member, sought_by
+
+_ANY_POINTER = "write a JSON pointer (RFC 6901), such as /batch/0/cohortId"
 
 
 class NamedPointer(NamedTuple):
@@ -44,47 +47,49 @@ class NamedPointer(NamedTuple):
     @property
     def is_members(self) -> bool:
         """Whether it is relative to a member."""
-        return self.place.startswith("/memberArrayParser/")
+        return sought_by(self.place) == "in a member"
 
     @property
     def is_array(self) -> bool:
         """Whether it names an array of members."""
-        return self.place.lower().endswith("memberarraypath")
+        return sought_by(self.place) == "array"
 
 
-def pointers_of(parser: RequestParser) -> list[NamedPointer]:
-    """Every pointer that a requestParser has."""
-    document = parser.model_dump(by_alias=True, exclude_none=True)
-    member, inclusion = document.pop("memberArrayParser"), document.pop("arrayInclusion", None)
-    places = {f"/{name}": text for name, text in document.items()}
-    if inclusion is not None:
-        places["/arrayInclusion/path"] = inclusion["path"]
-    places |= {f"/memberArrayParser/{name}": text for name, text in member.items()}
-    return [NamedPointer(place, text) for place, text in places.items()]
+def pointers_of(parser: Any, faulty: Collection[str] = ()) -> list[NamedPointer]:
+    """Every pointer in a requestParser's JSON value, except at places that are faulty."""
+    values = parser if isinstance(parser, Mapping) else {}
+    places: dict[tuple[str, ...], Any] = {(name,): value for name, value in values.items()}
+    for owner in ("arrayInclusion", "memberArrayParser"):
+        inside = places.pop((owner,), None)
+        places |= {(owner, name): value for name, value in inside.items()} if isinstance(inside, Mapping) else {}
+    places.pop(("arrayInclusion", "matcher"), None)
+    found = {JsonPointer.from_parts(place).path: text for place, text in places.items() if isinstance(text, str)}
+    return [NamedPointer(place, text) for place, text in found.items() if place not in faulty]
 
 
 def lint_pointers(parser: RequestParser) -> Iterator[Finding]:
     """What is wrong with the pointers, each by itself and side by side."""
-    pointers = pointers_of(parser)
-    arrays = [pointer for pointer in pointers if pointer.is_array]
-    for pointer in pointers:
-        finding = _foreign(pointer, arrays) or _repeated(pointer, arrays) or _blanks(pointer)
-        if finding is not None:
-            yield finding
+    document = parser.model_dump(by_alias=True)
+    yield from lint_each(pointers_of(document), member_arrays(document))
     yield from _one_array_twice(parser)
+    yield from _environment_twice(pointers_of(document))
     yield from _ignored_membership(parser)
     yield from _wrong_way_round(parser)
     yield from _first_cohort_for_all(parser)
 
 
-def _foreign(pointer: NamedPointer, arrays: list[NamedPointer]) -> Finding | None:
+def lint_each(pointers: list[NamedPointer], arrays: list[str]) -> Iterator[Finding]:
+    """What is wrong with pointers, each by itself and beside those of the member arrays."""
+    for pointer in pointers:
+        finding = _foreign(pointer, arrays) or _repeated(pointer, arrays) or _blanks(pointer) or _percent(pointer)
+        if finding is not None:
+            yield finding
+
+
+def _foreign(pointer: NamedPointer, arrays: list[str]) -> Finding | None:
     if not any(map(is_foreign, pointer.tokens)):
         return None
-    meant = pointer_meant(pointer.text)
-    if meant is not None and pointer.is_array:
-        meant = _without_element(pointer, meant)
-    if meant is not None and pointer.is_members:
-        meant = _relative(meant, arrays) or meant
+    meant = pointer_meant(pointer.text, sought_by(pointer.place), arrays)
     odd = next(filter(is_foreign, pointer.tokens))
     why = f"has the token {odd!r}" if odd else "has an empty token, as between two slashes or after the last one"
     return Finding(
@@ -93,21 +98,12 @@ def _foreign(pointer: NamedPointer, arrays: list[NamedPointer]) -> Finding | Non
         pointer.in_manifest,
         f"is {pointer.text}, which {why}: it finds nothing in a body; "
         "in a JSON pointer each key and each index stands between slashes",
-        f"perhaps {meant} is meant" if meant else "write a JSON pointer (RFC 6901), such as /batch/0/cohortId",
+        _ANY_POINTER if meant is None else f"perhaps {quoted(meant)} is meant",
     )
 
 
-def _without_element(pointer: NamedPointer, meant: str) -> str:
-    # /batch[*] names the members, not the first of them.
-    tokens = JsonPointer(meant).parts
-    ends_in_any = pointer.text.rstrip("]").endswith(("*", "[", "/-"))
-    return str(JsonPointer.from_parts(tokens[:-1]).path) if ends_in_any and tokens[-1] == "0" else meant
-
-
-def _repeated(pointer: NamedPointer, arrays: list[NamedPointer]) -> Finding | None:
-    if not pointer.is_members:
-        return None
-    relative = _relative(pointer.text, arrays)
+def _repeated(pointer: NamedPointer, arrays: list[str]) -> Finding | None:
+    relative = relative_to_member(pointer.text, arrays) if pointer.is_members else None
     if relative is None:
         return None
     return Finding(
@@ -116,24 +112,8 @@ def _repeated(pointer: NamedPointer, arrays: list[NamedPointer]) -> Finding | No
         pointer.in_manifest,
         f"is {pointer.text}, which repeats the way to the members: inside of memberArrayParser pointers begin at a "
         "member, so this one finds nothing",
-        f"write {relative}",
+        f"write {quoted(relative)}",
     )
-
-
-def _relative(text: str, arrays: list[NamedPointer]) -> str | None:
-    """What is left of a member's pointer after the array's path, or after its last token and an index."""
-    tokens = JsonPointer(text).parts
-    for array in arrays:
-        path = array.tokens
-        for beginning, needs_index in ((path, False), (path[-1:], True)):
-            rest = tokens[len(beginning) :]
-            if not beginning or tokens[: len(beginning)] != beginning or not rest:
-                continue
-            indexed = array_index(rest[0]) is not None
-            if needs_index and not indexed:
-                continue
-            return str(JsonPointer.from_parts(rest[1:] if indexed else rest).path)
-    return None
 
 
 def _blanks(pointer: NamedPointer) -> Finding | None:
@@ -147,6 +127,33 @@ def _blanks(pointer: NamedPointer) -> Finding | None:
         f"is {pointer.text!r}: blanks at the end of a token are part of the key that is looked for",
         f"write {JsonPointer.from_parts(stripped).path}",
     )
+
+
+def _percent(pointer: NamedPointer) -> Finding | None:
+    decoded = [unquote(token) for token in pointer.tokens]
+    if decoded == pointer.tokens:
+        return None
+    return Finding(
+        "warning",
+        "pointer-percent",
+        pointer.in_manifest,
+        f"is {pointer.text}: percent signs are read as they stand, so a key is looked for that has them",
+        f"write {JsonPointer.from_parts(decoded).path}",
+    )
+
+
+def _environment_twice(pointers: list[NamedPointer]) -> Iterator[Finding]:
+    environment = next(pointer.text for pointer in pointers if pointer.name == "environmentIdPath")
+    for pointer in pointers:
+        is_other = pointer.name != "environmentIdPath" and not pointer.is_members and not pointer.is_array
+        if is_other and pointer.text == environment:
+            yield Finding(
+                "warning",
+                "environment-twice",
+                pointer.in_manifest,
+                f"is {pointer.text}, as environmentIdPath is: one value would be the environment's id and this as well",
+                "point the two at two values; compare them with a body that the partner really sends",
+            )
 
 
 def _one_array_twice(parser: RequestParser) -> Iterator[Finding]:

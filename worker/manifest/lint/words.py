@@ -114,7 +114,7 @@ def counterparts(word: str) -> Iterator[str]:
             yield from _replaced(word, said, other)
 
 
-def about(noun: str) -> list[tuple[str, str]]:
+def pairs_about(noun: str) -> list[tuple[str, str]]:
     """An add word and its remove word about something that says neither: add_members and remove_members."""
     noun = noun.strip("_-. ")
     before = zip(spellings(("add", noun)), spellings(("remove", noun)), strict=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 from dotpromptz_handlebars import Handlebars
 from msgspec import Raw
+from pydantic.alias_generators import to_camel
 
 from worker.manifest.response.bounds import LARGEST_ANSWER_BYTES, Bounds
 from worker.manifest.response.marks import has_marks, masked, sides, unmarked
@@ -25,7 +26,13 @@ _json_text = msgspec.json.Decoder(Raw)
 
 
 class UnrenderableResponse(Exception):
-    """Raised when a template does not come out as JSON; the text says why, in words of the template's alone."""
+    """Raised when a template does not come out as JSON; the text says why, in words of the template's alone.
+
+    Attributes:
+        between: what stands before and after the place where it stops being JSON, if there is one; a value is "…".
+    """
+
+    between: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,10 @@ class ResponseFacts:
     environment_key: str = ""
     segment_key: str = ""
     segment_url: str = ""
+
+
+# What a template may name, and the fact that it stands for.
+VARIABLES = {to_camel(fact.name): fact.name for fact in fields(ResponseFacts)}
 
 
 class ResponseTemplate:
@@ -80,14 +91,7 @@ class ResponseTemplate:
                 not, or it does more for this request than a rendering may.
         """
         root = Root(
-            {
-                "statusCode": _json(facts.status_code),
-                "errorMessage": _json(facts.error_message),
-                "projectKey": _json(facts.project_key),
-                "environmentKey": _json(facts.environment_key),
-                "segmentKey": _json(facts.segment_key),
-                "segmentUrl": _json(facts.segment_url),
-            },
+            {name: _json(getattr(facts, fact)) for name, fact in VARIABLES.items() if name != "requestBody"},
             facts.request_body,
             Bounds(),
         )
@@ -149,10 +153,12 @@ def _explain(marked: str, text: str) -> NoReturn:
         json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         before, after = sides(marked, error.pos)
-        raise UnrenderableResponse(
+        unrenderable = UnrenderableResponse(
             f"what the template renders is no JSON at character {error.pos + 1}, "
             f"between {before[-_EXCERPT:]!r} and {after[:_EXCERPT]!r}: {error.msg}"
-        ) from None
+        )
+        unrenderable.between = (before, after)
+        raise unrenderable from None
     except (ValueError, RecursionError) as error:
         raise UnrenderableResponse(f"what the template renders is no JSON: {error}") from None
     raise UnrenderableResponse("what the template renders is no JSON: a string in it has an unpaired surrogate")
