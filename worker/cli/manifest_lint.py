@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.console import printable
-from worker.cli.manifest_choice import choose
+from worker.cli.console import AsJson, counted, print_json, printable
+from worker.cli.manifest_choice import SomeManifests, choose
+from worker.errors import Misconfigured
 
 if TYPE_CHECKING:
     from worker.manifest.lint.finding import Finding
@@ -17,38 +18,44 @@ if TYPE_CHECKING:
 
 
 def command(
-    manifests: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY|FILE]...", help="Integration keys, or manifests' files; all manifests without."),
-    ] = None,
+    manifests: SomeManifests = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check manifests for faults, and for what makes payloads fail or mean something else; exit code 1 on errors."""
     from worker.manifest.lint.lint import lint
 
-    chosen = _chosen(manifests or [])
+    chosen, missing = _chosen(manifests or [])
     findings = [(name, finding) for name, manifest in chosen for finding in lint(manifest)]
     if as_json:
-        print(json.dumps([{"manifest": name, **finding._asdict()} for name, finding in findings], indent=2))
+        print_json([{"manifest": name, **finding._asdict()} for name, finding in findings])
     else:
         for name, finding in findings:
             for line in _block(name, finding):
                 print(printable(line))
             print()
         print(_summary(len(chosen), [finding for _, finding in findings]))
-    if any(strict or finding.severity == "error" for _, finding in findings):
+    for problem in missing:
+        print(f"segsync: {problem}", file=sys.stderr)
+    if missing or any(strict or finding.severity == "error" for _, finding in findings):
         raise typer.Exit(1)
 
 
-def _chosen(wanted: Sequence[str]) -> list[tuple[str, Manifest | BrokenManifest]]:
-    """The manifests to check, each under the name that it was asked for by."""
+def _chosen(wanted: Sequence[str]) -> tuple[list[tuple[str, Manifest | BrokenManifest]], list[str]]:
+    """The manifests to check, each under the name that it was asked for by; and why the others cannot be had."""
     if wanted:
-        return [(name, choose(name)) for name in dict.fromkeys(wanted)]
+        chosen: list[tuple[str, Manifest | BrokenManifest]] = []
+        missing = []
+        for name in dict.fromkeys(wanted):
+            try:
+                chosen.append((name, choose(name)))
+            except Misconfigured as error:
+                missing.append(str(error))
+        return chosen, missing
     from worker.manifest.catalog import load_catalog
     from worker.settings import load_settings
 
-    return sorted(load_catalog(load_settings().manifests).items())
+    return sorted(load_catalog(load_settings().manifests).items()), []
 
 
 def _block(name: str, finding: Finding) -> Iterator[str]:
@@ -60,9 +67,5 @@ def _block(name: str, finding: Finding) -> Iterator[str]:
 
 def _summary(manifests: int, findings: Sequence[Finding]) -> str:
     errors = sum(finding.severity == "error" for finding in findings)
-    found = f"{_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}"
-    return f"{_counted(manifests, 'manifest')} checked: {found}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    found = f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
+    return f"{counted(manifests, 'manifest')} checked: {found}"

@@ -43,7 +43,7 @@ def test_help_breaks_its_lines_where_the_terminal_ends_and_nowhere_else(command:
     assert all(line.strip().endswith(".") for line in prose if line.strip())
 
 
-@pytest.mark.parametrize("command", ["manifest explain", "manifest test"])
+@pytest.mark.parametrize("command", ["manifest lint", "manifest explain", "manifest test"])
 def test_every_command_names_manifests_in_the_same_way(command: str) -> None:
     text = help_of(command, 200)
 

@@ -147,10 +147,18 @@ def test_a_manifest_that_is_not_there_is_one_line_on_stderr(wanted: str, tmp_pat
         check=False,
     )
 
-    assert (ran.returncode, ran.stdout) == (1, "")
+    assert (ran.returncode, ran.stdout) == (1, "[]\n")
     assert ran.stderr.startswith("segsync: ")
     assert ran.stderr.count("\n") == 1
     assert wanted in ran.stderr
+
+
+def test_beside_a_manifest_that_is_not_there_the_others_are_checked(tmp_path: Path) -> None:
+    result = lint("amplitude", str(tmp_path / "nowhere.json"), "zeotap")
+
+    assert result.exit_code == 1
+    assert "2 manifests checked: 0 errors, 0 warnings" in result.stdout
+    assert "nowhere.json" in result.stderr
 
 
 def test_a_directory_that_is_not_there_is_a_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 from dotpromptz_handlebars import Handlebars
@@ -15,9 +15,6 @@ from pydantic.alias_generators import to_camel
 from worker.manifest.response.bounds import LARGEST_ANSWER_BYTES, Bounds
 from worker.manifest.response.marks import has_marks, masked, sides, unmarked
 from worker.manifest.response.values import Root, look_up
-
-if TYPE_CHECKING:
-    from worker.manifest.manifest import Manifest
 
 # How much of the template's own text is quoted on either side of a fault.
 _EXCERPT = 30
@@ -107,22 +104,6 @@ class ResponseTemplate:
             # A fault of the library's. Its text may hold anything.
             raise UnrenderableResponse(f"the template cannot be rendered: {type(error).__name__}") from None
         return _checked(marked)
-
-
-def render(manifest: Manifest, facts: ResponseFacts) -> bytes | None:
-    """The body that a manifest's own answer has; ``ResponseTemplate.render`` also tells why there is none.
-
-    Returns:
-        JSON, to be sent with a status that carries a body (200 on success), or None when the manifest asks for no
-        answer of its own or its template did not come out as JSON: then answer as for any other integration, with an
-        empty 204 on success and ``{"code", "message"}`` on failure.
-    """
-    if manifest.response_template is None:
-        return None
-    try:
-        return manifest.response_template.render(facts)
-    except UnrenderableResponse:
-        return None
 
 
 def _json(fact: str | int) -> Raw:
