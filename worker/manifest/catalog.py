@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,14 +71,14 @@ class CatalogWatch:
         answered 404 or 400.
 
         Raises:
-            Misconfigured: the overlay cannot be listed, or has nothing left in it, as when a volume is not mounted;
+            Misconfigured: the overlay cannot be listed, or has no manifest left in it, as when a volume is not mounted;
                 the catalog stays as it was.
         """
-        seen = _read_all(self._overlay)
-        if any(source.is_own for source in self._sources.values()) and _is_empty(self._overlay):
-            raise Misconfigured(f"manifests: {self._overlay} is empty; if that is meant, restart")
-        catalog = dict(self.current)
         doubted, self._doubted = self._doubted, {}
+        seen = _read_all(self._overlay)
+        if _has_own(self._sources) and not _has_own(seen):
+            raise Misconfigured(f"manifests: none is left in {self._overlay}; if that is meant, restart")
+        catalog = dict(self.current)
         changed = []
         for key in sorted({*self._sources, *seen}):
             old, new = self._sources.get(key), seen.get(key)
@@ -107,8 +106,8 @@ def _read_all(overlay: Path | None) -> dict[str, _Source]:
     return found
 
 
-def _is_empty(directory: Path | None) -> bool:
-    return directory is not None and not any(directory.iterdir())
+def _has_own(sources: Mapping[str, _Source]) -> bool:
+    return any(source.is_own for source in sources.values())
 
 
 def _read_directory(directory: Path) -> Iterator[tuple[str, bytes | Fault]]:
@@ -126,15 +125,22 @@ def _read_directory(directory: Path) -> Iterator[tuple[str, bytes | Fault]]:
 
 def _files(entries: list[Path]) -> Iterator[tuple[str, Path]]:
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
+        # A volume's own lost+found can be entered by nobody, and holds nothing for us.
+        if not entry.name.startswith(".") and entry.name != "lost+found":
+            yield from _file_of(entry)
+
+
+def _file_of(entry: Path) -> Iterator[tuple[str, Path]]:
+    flat, nested = (entry.stem, entry), (entry.name, entry / "manifest.json")
+    try:
         if entry.is_dir():
-            # A directory that cannot be entered, such as lost+found, holds nothing for us.
-            with suppress(OSError):
-                if (entry / "manifest.json").exists():
-                    yield entry.name, entry / "manifest.json"
+            if nested[1].exists():
+                yield nested
         elif entry.suffix == ".json":
-            yield entry.stem, entry
+            yield flat
+    except OSError:
+        # It cannot be looked at: reading it will say why, and its endpoint answer 503 in place of 404.
+        yield flat if entry.suffix == ".json" else nested
 
 
 def _read(file: Path) -> bytes | Fault:

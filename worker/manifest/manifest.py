@@ -75,11 +75,13 @@ class BrokenManifest:
         key: the integration key.
         faults: everything that is wrong with it.
         request_parser: what stands in the place of its requestParser, any JSON value.
+        repeated_properties: see ``Manifest``.
     """
 
     key: str
     faults: tuple[Fault, ...]
     request_parser: Any = None
+    repeated_properties: tuple[str, ...] = ()
 
 
 class _Object(dict[str, Any]):
@@ -114,7 +116,7 @@ def read_manifest(key: str, content: bytes) -> Manifest | BrokenManifest:
         template = None
     faults = [*_parser_faults(parser, document), *_template_faults(template)]
     if faults:
-        return BrokenManifest(key, tuple(faults), parser)
+        return BrokenManifest(key, tuple(faults), parser, repeated)
     unknown = JsonPointer(CAPABILITY).resolve(document).keys() - {*PROPERTIES}
     parsed = RequestParser.model_validate(parser)
     return Manifest(key, _name(document) or key, parsed, template, tuple(sorted(unknown)), repeated)

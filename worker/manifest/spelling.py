@@ -16,7 +16,7 @@ Sought = Literal["value", "array", "in a member"]
 
 # A dotted piece that is a number alone, as in batch.0.id; a version such as v1.0 has them too, and is a key.
 _DOTTED_INDEX = re.compile(r"(?:^|\.)[0-9]+(?:\.|$)")
-_VERSION = re.compile(r"v?[0-9]+(\.[0-9]+)*")
+_VERSION = re.compile(r"[^.]*[0-9](\.[0-9]+)+")
 # Only what an index, a wildcard or a quoted name stands in: contact[email] is a key that form data really has.
 _BRACKET = re.compile(r"""\[\s*([0-9*:?@'"-][^\[\]]*)?\]""")
 _PIECE = re.compile(r"""\[\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<index>[^\]]*))\s*\]|(?P<name>[^.\[\]]+)""")

@@ -27,6 +27,7 @@ from worker.receiver.facts import accepted_facts, refused_facts
 from worker.receiver.parsing import SLOW_BODY_BYTES, Parsed, Parsing, in_thread, work
 from worker.receiver.refusals import Refused, bad_request, too_large, unusable_manifest
 from worker.receiver.state_server import StateServer
+from worker.records.directory import Directory, Token
 from worker.records.segment_keys import registration
 from worker.sync.wake_ups import WakeUpSender
 from worker.wiring import Wiring
@@ -80,15 +81,22 @@ class Webhook:
         try:
             body = await self._read(request)
             with self._held(body):
-                parsed = await self._parsing.parse(manifest, body, directory, token)
-                batch = await self._append(parsed)
+                return await self._take(request, manifest, body, directory, token)
         except Refused as refused:
-            if refused.status in {429, 503} and len(body) >= SLOW_BODY_BYTES:
-                body = b""  # who is asked to come again must not wait for it behind others, nor keep the body here
-            return _refusal(key, refused, await self._render(manifest, refused_facts(body, refused)))
+            return await self._refuse(manifest, refused, body)
         except ClientDisconnect:
             # Nobody reads this answer, and nothing was stored: the whole body never came.
             return error_answer(400, "the request ended before its body")
+
+    async def _take(
+        self, request: Request, manifest: Manifest, body: bytes, directory: Directory, token: Token
+    ) -> Response:
+        """Parse and append a body, and answer."""
+        try:
+            parsed = await self._parsing.parse(manifest, body, directory, token)
+            batch = await self._append(parsed)
+        except Refused as refused:
+            return await self._refuse(manifest, refused, body)
         if manifest.response_template is None:
             return success_answer(None)
         facts = accepted_facts(
@@ -99,6 +107,11 @@ class Webhook:
             segment_key=batch.targets[0].segment_key,
         )
         return success_answer(await self._render(manifest, facts))
+
+    async def _refuse(self, manifest: Manifest, refused: Refused, body: bytes) -> Response:
+        if refused.status in {429, 503} and len(body) >= SLOW_BODY_BYTES:
+            body = b""  # who is asked to come again must not wait for it behind others, nor keep the body here
+        return _refusal(manifest.key, refused, await self._render(manifest, refused_facts(body, refused)))
 
     def _manifest(self, key: str) -> Manifest:
         manifest = self._manifests.current.get(key)

@@ -94,6 +94,7 @@ def test_a_file_that_is_still_being_written_is_waited_for(overlay: Path) -> None
 
 
 def test_a_manifest_that_is_gone_for_a_moment_stays(overlay: Path) -> None:
+    (overlay / "other.json").write_text(text())
     watch = CatalogWatch(overlay)
     (overlay / "acme.json").rename(overlay / "acme.bak")
     assert watch.look() == []
@@ -118,28 +119,51 @@ def test_a_manifest_that_is_gone_at_two_looks_goes_and_uncovers_the_bundled_one(
     assert amplitude.name == "Amplitude"
 
 
-def test_an_overlay_with_nothing_left_in_it_is_not_believed(overlay: Path) -> None:
+@pytest.mark.parametrize("left", [(), (".gitkeep",), ("golden",), ("lost+found",)])
+def test_an_overlay_with_no_manifest_left_in_it_is_not_believed(overlay: Path, left: tuple[str, ...]) -> None:
     watch = CatalogWatch(overlay)
     (overlay / "acme.json").unlink()
+    for name in left:
+        (overlay / name).mkdir()
 
     for _ in range(3):
-        with pytest.raises(Misconfigured, match="is empty; if that is meant, restart"):
+        with pytest.raises(Misconfigured, match="if that is meant, restart"):
             watch.look()
     assert isinstance(watch.current["acme"], Manifest)
 
 
-def test_a_directory_that_cannot_be_entered_disturbs_nothing(overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (overlay / "lost+found").mkdir()
+def test_what_was_doubted_before_a_look_that_failed_is_doubted_anew(overlay: Path) -> None:
+    (overlay / "other.json").write_text(text())
+    watch = CatalogWatch(overlay)
+    (overlay / "acme.json").unlink()
+    assert watch.look() == []
+    (overlay / "other.json").rename(overlay / "other")
+    with pytest.raises(Misconfigured):
+        watch.look()
+    (overlay / "other").rename(overlay / "other.json")
+
+    assert watch.look() == []
+    assert watch.look() == ["acme"]
+
+
+def test_a_directory_that_cannot_be_entered_makes_its_manifest_broken_and_no_other(
+    overlay: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("amplitude", "lost+found"):
+        (overlay / name).mkdir()
 
     def stat(path: Path, **_: Any) -> os.stat_result:
-        if path.parent.name == "lost+found":
+        if path.parent.name in {"amplitude", "lost+found"}:
             raise PermissionError(13, "Permission denied", str(path))
         return os.stat(path)  # noqa: PTH116
 
     # The tests may run as root, whom nothing forbids.
     monkeypatch.setattr(Path, "stat", stat)
+    catalog = CatalogWatch(overlay).current
 
-    assert isinstance(CatalogWatch(overlay).current["acme"], Manifest)
+    assert isinstance(catalog["acme"], Manifest)
+    assert isinstance(catalog["amplitude"], BrokenManifest)
+    assert "lost+found" not in catalog
 
 
 def test_a_new_manifest_that_is_broken_is_named_at_the_second_look(overlay: Path) -> None:

@@ -203,7 +203,7 @@ def test_the_remedy_of_a_matcher_for_both_words_is_one_for_the_words_that_add(ma
     [
         ("add", ["re-add", "addx"], "^add$"),
         ("^add", ["addx"], "^add$; or, if whatever begins so is an add: ^add.*$"),
-        ("add$", ["re-add"], "^add$"),
+        ("add$", ["re-add"], "^add$; or, if whatever ends so is an add: ^.*add$"),
         ("add|join", ["re-add", "addx"], "^(add|join)$"),
         ("(add|join)", ["re-add", "addx"], "^(add|join)$"),
         ("(add|join)_(a|b)", ["re-add_a", "add_ax"], "^(add|join)_(a|b)$"),
@@ -485,6 +485,15 @@ def test_a_property_that_is_given_twice_is_a_warning() -> None:
     assert finding.pointer == f"{CAPABILITY}/requestParser/cohortIdPath"
 
 
+def test_a_property_that_is_given_twice_is_told_beside_faults_too() -> None:
+    parser = json.dumps(SPLIT | {"other": 1}).replace('"cohortIdPath"', '"cohortIdPath": "/x", "cohortIdPath"')
+    content = f'{{"capabilities": {{"syncedSegment": {{"requestParser": {parser}}}}}}}'
+
+    checks = [finding.check for finding in lint(read_manifest("acme", content.encode()))]
+
+    assert checks == ["invalid", "property-twice"]
+
+
 def test_one_array_for_adds_and_removes_is_an_error() -> None:
     assert told(SPLIT | {"removeMemberArrayPath": SPLIT["addMemberArrayPath"]}) == [("error", "one-array-twice")]
 
@@ -492,6 +501,32 @@ def test_one_array_for_adds_and_removes_is_an_error() -> None:
 @pytest.mark.parametrize("document", [INCLUSION, SPLIT])
 def test_a_boolean_that_is_not_looked_at_is_a_warning(document: dict[str, Any]) -> None:
     assert told(member(document, booleanMembershipPath="/value")) == [("warning", "membership-ignored")]
+
+
+@pytest.mark.parametrize(
+    ("matcher", "wide"),
+    [("_entered$", "^.*_entered$"), ("-added$", "^.*-added$"), ("(_entered|_added)$", "^.*(_entered|_added)$")],
+)
+def test_of_an_end_that_nobody_sends_alone_the_remedy_keeps_what_stands_before_it(matcher: str, wide: str) -> None:
+    assert only(matching(matcher)).remedy == f"say that something stands before it: {wide}"
+    assert told(matching(wide)) == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        SPLIT | {"addMemberArrayPath": "/groups/0", "removeMemberArrayPath": "/groups/1"},
+        member(SOUND, booleanMembershipPath="/flags/0"),
+        matching("^true$", "/flags/0"),
+    ],
+)
+def test_indices_say_neither_add_nor_remove(document: dict[str, Any]) -> None:
+    assert told(document) == []
+
+
+@pytest.mark.parametrize("token", ["id_2.0", "api 2.0", "v1.2.3", "2.0"])
+def test_a_key_that_ends_in_a_version_is_a_key(token: str) -> None:
+    assert told(SPLIT | {"cohortIdPath": f"/{token}"}) == []
 
 
 def test_the_first_member_s_cohort_for_all_is_a_warning() -> None:
@@ -508,6 +543,8 @@ def test_the_first_member_s_cohort_for_all_is_a_warning() -> None:
     [
         (member(SOUND, booleanMembershipPath="/removed"), [("warning", "wrong-way-round")]),
         (member(SOUND, booleanMembershipPath="/isMember"), []),
+        (SPLIT | {"addMemberArrayPath": "/removed"}, [("warning", "wrong-way-round")]),
+        (SPLIT | {"removeMemberArrayPath": "/added"}, [("warning", "wrong-way-round")]),
         (
             SPLIT | {"addMemberArrayPath": "/x/exited", "removeMemberArrayPath": "/x/entered"},
             [("warning", "wrong-way-round")],

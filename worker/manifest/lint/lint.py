@@ -30,6 +30,9 @@ def lint(manifest: Manifest | BrokenManifest) -> list[Finding]:
         that have none; the rest is looked at when the faults are gone.
     """
     findings = list(_of_broken(manifest) if isinstance(manifest, BrokenManifest) else _of_usable(manifest))
+    for place in manifest.repeated_properties:
+        told = "is there more than once: the last one counts"
+        findings.append(Finding("warning", "property-twice", place, told, "drop all but one"))
     return sorted(findings, key=lambda finding: finding.severity != "error")
 
 
@@ -41,10 +44,6 @@ def _of_usable(manifest: Manifest) -> Iterator[Finding]:
         yield from lint_matcher(parser.array_inclusion.matcher, parser.array_inclusion.path)
     yield from lint_response(manifest)
     yield from _unknown_properties(manifest)
-    for place in manifest.repeated_properties:
-        yield Finding(
-            "warning", "property-twice", place, "is there more than once: the last one counts", "drop all but one"
-        )
     if not any(finding.severity == "error" for finding in pointers):
         # What is wrong with the pointers by themselves would be told a second time.
         yield from _contradictions(manifest)

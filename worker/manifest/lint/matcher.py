@@ -17,6 +17,7 @@ from worker.manifest.lint.words import (
     is_flag,
     names_members,
     pairs_about,
+    said_by,
     trade_pairs,
 )
 from worker.manifest.manifest import REQUEST_PARSER
@@ -146,12 +147,18 @@ class _Matcher:
 
     def _whole(self, strays: list[str]) -> str:
         """What to write in place of a pattern that accepts strays."""
-        whole, wide = anchored(self._pattern), f"{self._pattern}.*$"
+        whole = anchored(self._pattern)
         if whole is None:
             return _SUCH
-        is_beginning = self._pattern.startswith("^") and not _has_alternatives(self._pattern) and len(strays) == 1
-        wider = is_beginning and not _Matcher(wide).strays()
-        return f"anchor it at both ends: {whole}{f'; or, if whatever begins so is an add: {wide}' if wider else ''}"
+        one_end = not _has_alternatives(self._pattern) and len(strays) == 1
+        begins, ends = self._pattern.startswith("^"), self._pattern.endswith("$")
+        wide = f"{self._pattern}.*$" if begins else f"^.*{self._pattern}"
+        if not (one_end and begins != ends) or _Matcher(wide).strays():
+            return f"anchor it at both ends: {whole}"
+        if ends and not any(word[0].isalnum() for word in self._words):
+            return f"say that something stands before it: {wide}"  # nobody sends _entered alone
+        wider = f"if whatever {'begins' if begins else 'ends'} so is an add: {wide}"
+        return f"anchor it at both ends: {whole}; or, {wider}"
 
     def _remedy(self, remove: str) -> str:
         whole = anchored(self._pattern)
@@ -166,7 +173,7 @@ class _Matcher:
 def _reversed_flag(pattern: str, path: str) -> Iterator[Finding]:
     """A boolean that is matched the wrong way round, by the name of its property."""
     accepts = accepting(pattern)
-    means = direction(path.rpartition("/")[2])
+    means = said_by(path)
     wrong = {"add": ("false", "true"), "remove": ("true", "false")}
     if means is not None and accepts(wrong[means][0]) and not accepts(wrong[means][1]):
         matched, unmatched = wrong[means]

@@ -10,7 +10,7 @@ from jsonpointer import JsonPointer
 
 from worker.manifest.document import array_index
 from worker.manifest.lint.finding import Finding
-from worker.manifest.lint.words import Direction, direction
+from worker.manifest.lint.words import said_by
 from worker.manifest.manifest import REQUEST_PARSER
 from worker.manifest.request_parser import RequestParser, member_arrays
 from worker.manifest.spelling import is_foreign, pointer_meant, quoted, relative_to_member, sought_by
@@ -185,7 +185,7 @@ def _ignored_membership(parser: RequestParser) -> Iterator[Finding]:
 def _wrong_way_round(parser: RequestParser) -> Iterator[Finding]:
     """Names that say the opposite of what their place means."""
     flag = parser.member_array_parser.boolean_membership_path
-    if parser.mode == "boolean" and _says(flag) == "remove":
+    if parser.mode == "boolean" and flag is not None and said_by(flag) == "remove":
         yield Finding(
             "warning",
             "wrong-way-round",
@@ -194,7 +194,9 @@ def _wrong_way_round(parser: RequestParser) -> Iterator[Finding]:
             "point it at the property that is true for members of the cohort",
         )
     add, remove = parser.add_member_array_path, parser.remove_member_array_path
-    if (_says(add), _says(remove)) == ("remove", "add"):
+    if add is None or remove is None or add == remove:
+        return
+    if (said_by(add), said_by(remove)) == ("remove", "add"):
         yield Finding(
             "warning",
             "wrong-way-round",
@@ -202,11 +204,16 @@ def _wrong_way_round(parser: RequestParser) -> Iterator[Finding]:
             f"is {add}, and removeMemberArrayPath is {remove}: they sound as if they were swapped",
             "swap them",
         )
-
-
-def _says(pointer: str | None) -> Direction | None:
-    tokens = JsonPointer(pointer or "").parts
-    return direction(tokens[-1]) if tokens else None
+        return
+    for name, pointer, opposite in (("addMemberArrayPath", add, "remove"), ("removeMemberArrayPath", remove, "add")):
+        if said_by(pointer) == opposite:
+            yield Finding(
+                "warning",
+                "wrong-way-round",
+                f"{REQUEST_PARSER}/{name}",
+                f"is {pointer}, which sounds like the opposite of what its members get",
+                "compare it with a body that the partner really sends",
+            )
 
 
 def _first_cohort_for_all(parser: RequestParser) -> Iterator[Finding]:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Literal
 
+from jsonpointer import JsonPointer
+
+from worker.manifest.document import array_index
 from worker.manifest.lint.pattern import example_words
 from worker.manifest.request_parser import compile_matcher
 
@@ -80,6 +83,12 @@ def direction(word: str) -> Direction | None:
     if not said:
         said = {way for way, weak in _WEAK.items() if weak.intersection(parts)}
     return said.pop() if len(said) == 1 else None
+
+
+def said_by(pointer: str) -> Direction | None:
+    """Whether the name of what a pointer finds says add or remove; an index is no name."""
+    names = [token for token in JsonPointer(pointer).parts if array_index(token) is None]
+    return direction(names[-1]) if names else None
 
 
 def names_members(word: str) -> bool:
