@@ -77,11 +77,8 @@ class Places:
         self._places = places
         firsts = dict.fromkeys(tokens[0] for tokens in places if tokens)
         attributes = {first: f"k{number}" for number, first in enumerate(firsts)}
-        # Where a place's first token leads, and what is left of it: "" is the value itself, None is nowhere.
-        self._steps = [
-            (None, ()) if tokens is None else (attributes[tokens[0]], tokens[1:]) if tokens else ("", ())
-            for tokens in places
-        ]
+        # The attribute that a place's first token became, and the tokens after it.
+        self._steps = [(attributes[tokens[0]], tokens[1:]) if tokens else None for tokens in places]
         fields = [(attribute, Raw, None) for attribute in attributes.values()]
         names = {attribute: first for first, attribute in attributes.items()}
         self._decoder: msgspec.json.Decoder[Any] | None = None
@@ -94,8 +91,12 @@ class Places:
             return [None if tokens is None else find(value, tokens) for tokens in self._places]
         part = self._decoder.decode(value)
         found: list[Raw | None] = []
-        for attribute, rest in self._steps:
-            first = getattr(part, attribute) if attribute else None if attribute is None else value
+        for tokens, step in zip(self._places, self._steps, strict=True):
+            if step is None:
+                found.append(None if tokens is None else value)
+                continue
+            attribute, rest = step
+            first = getattr(part, attribute)
             found.append(find(first, rest) if rest and first is not None else first)
         return found
 

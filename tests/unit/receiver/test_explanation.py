@@ -133,7 +133,7 @@ def test_a_refusal_is_answered_by_the_manifests_own_template_too() -> None:
     assert found["response"]["body"]["error"] == {"code": 400, "message": found["error"]["message"]}
 
 
-def test_an_answer_keeps_every_digit_that_the_partner_sent() -> None:
+def answering(template: str) -> Manifest | BrokenManifest:
     parser = {
         "environmentIdPath": "/e",
         "cohortIdPath": "/c",
@@ -142,8 +142,12 @@ def test_an_answer_keeps_every_digit_that_the_partner_sent() -> None:
         "removeMemberArrayPath": "/r",
         "memberArrayParser": {"memberIdPath": ""},
     }
-    capability = {"requestParser": parser, "jsonResponseBody": '{"c": {{requestBody.c}} }'}
-    manifest = read_manifest("mine", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+    capability = {"requestParser": parser, "jsonResponseBody": template}
+    return read_manifest("mine", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+
+
+def test_an_answer_keeps_every_digit_that_the_partner_sent() -> None:
+    manifest = answering('{"c": {{requestBody.c}} }')
 
     found = msgspec.json.encode(explain(manifest, b'{"e": "env-1", "c": 12345678901234567890123}'))
 
@@ -152,16 +156,7 @@ def test_an_answer_keeps_every_digit_that_the_partner_sent() -> None:
 
 @pytest.mark.parametrize(("environment_id", "status"), [("env-1", 204), ([], 400)])
 def test_an_answer_whose_template_fails_is_the_plain_one_and_says_why(environment_id: object, status: int) -> None:
-    parser = {
-        "environmentIdPath": "/e",
-        "cohortIdPath": "/c",
-        "cohortNamePath": "/c",
-        "addMemberArrayPath": "/a",
-        "removeMemberArrayPath": "/r",
-        "memberArrayParser": {"memberIdPath": ""},
-    }
-    capability = {"requestParser": parser, "jsonResponseBody": "{{requestBody.c}}, {{statusCode}}"}
-    manifest = read_manifest("mine", json.dumps({"capabilities": {"syncedSegment": capability}}).encode())
+    manifest = answering("{{requestBody.c}}, {{statusCode}}")
     body = json.dumps({"e": environment_id, "c": 5}).encode()
 
     response = json.loads(msgspec.json.encode(explain(manifest, body)))["response"]
