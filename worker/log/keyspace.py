@@ -11,12 +11,18 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
     S:gN:head          hash    last (id of the last entry), batches and bytes (totals ever appended), trimmed
                                (id of the last entry dropped)
     S:gN:recent        zset    batch id -> accept time, for a minute: a retried append changes nothing
-    S:gN:dead          hash    entry id -> reason and message; folds skip these entries
+    S:gN:dead          hash    entry id -> JSON (dead.py): why it died, what was decided since; folds skip all of them
+    S:gN:crashes       hash    entry id -> how often parsing it, alone, killed the process that did
+    S:gN:late          zset    position -> its ms, of entries beside the stream: replayed, or dead and left behind
+    S:gN:late:ID       hash    such an entry; the fields of entry.py
     S:gN:refs          zset    payload id -> the entry's ordinal, of entries that share a payload with other segments
     S:gN:rejected      zset    entry id -> the entry's ordinal, of entries whose payload had members that were left out
     S:gN:releasing     set     payload ids whose entries are trimmed and whose payload must still be told
     S:gN:cursor:STORE  hash    position (id of the last applied entry), batches and bytes (totals up to there), epoch
-                               (rewinds so far), woken (1: a wake-up is outstanding), lease (token), beat (renewals)
+                               (rewinds so far), woken (1: a wake-up is outstanding), lease (token), beat (renewals);
+                               incarnation and process of the store that it was made for; past, recent, rotated_ms (the
+                               trail of rule 13); suspect (1: a lease expired); base, base_chunks (how much of which
+                               snapshot is in the store)
     S:gN:open:STORE    hash    lease token -> "position batches bytes connection": the open mark of a drain
 
 Beside these, in slots of their own:

@@ -12,6 +12,7 @@ import redis
 
 from worker.errors import LeaseLost
 from worker.log import entry, keyspace
+from worker.log.dead import DeadLetter
 from worker.log.entry import Entry
 from worker.log.scripts import script
 from worker.model import SegmentId
@@ -30,9 +31,8 @@ class Idle:
     """The store has applied everything."""
 
 
-@dataclass(slots=True, frozen=True)
-class Behind:
-    """Entries that the store has not applied are trimmed: it must be rebuilt, for reading on would leave a gap."""
+class Behind(Exception):
+    """Raised when entries after the position are no longer in the log: what they amounted to is in the snapshot."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,18 +42,27 @@ class Orphans:
     connections: dict[str, str]
 
 
-_NOTHING_TAKEN: dict[bytes, Busy | Idle | Behind] = {b"busy": Busy(), b"idle": Idle(), b"behind": Behind()}
+_NOTHING_TAKEN: dict[bytes, Busy | Idle] = {b"busy": Busy(), b"idle": Idle()}
 
 
 @dataclass(slots=True)
 class Lease:
-    """The right to move one cursor, until it is released or the sweeper finds its beat standing still."""
+    """The right to move one cursor, until it is released or the sweeper finds its beat standing still.
+
+    Attributes:
+        suspect: the last drain's lease expired: perhaps it was a batch that killed its worker.
+        base: the snapshot of which chunks were applied by earlier drains, and how many chunks.
+        integration_key: the integration that the segment's batches come through.
+    """
 
     segment: SegmentId
     store_id: str
     token: str
     epoch: str
     position: str
+    suspect: bool
+    base: tuple[str, int]
+    integration_key: str
     _log: DrainLog = field(repr=False)
     _renewed_at: float = field(default=0.0, repr=False)
 
@@ -61,10 +70,10 @@ class Lease:
         """The next entries after the position, at least one if there is one.
 
         Raises:
+            Behind: some of them are in the snapshot.
             Unavailable: the state server is away.
         """
-        reply = self._log.call("read", self.segment, self.position, most_bytes, most_entries)
-        return [entry.unpack(*reply[i : i + 3]) for i in range(0, len(reply), 3)]
+        return self._log.read(self.segment, self.position, most_bytes=most_bytes, most_entries=most_entries)
 
     def renew(self) -> None:
         """Show that this drain lives; cheap to call often, it asks the server only every two seconds.
@@ -91,10 +100,21 @@ class Lease:
             LeaseLost: the lease, or the epoch it was taken in, is gone; the cursor has not moved.
             Unavailable: the state server is away; the cursor may have moved.
         """
-        change = "" if members_change is None else str(members_change)
-        if not self._call("advance", self.epoch, upto.entry_id, upto.batches_total, upto.bytes_total, change):
+        self.advance_to(upto.entry_id, upto.batches_total, upto.bytes_total, members_change)
+
+    def advance_to(self, position: str, batches_total: int, bytes_total: int, members_change: int | None) -> None:
+        """As ``advance``, to a position and the log's totals up to there."""
+        if not self._call("advance", self.epoch, position, batches_total, bytes_total, _change(members_change)):
             raise self._lost()
-        self.position = upto.entry_id
+        self.position = position
+        self.base = ("", 0)
+        self._renewed_at = self._log.clock()
+
+    def advance_base(self, snapshot: str, chunks: int, members_change: int | None) -> None:
+        """Note that so many chunks of a snapshot are in the store; the cursor stays. As ``advance`` otherwise."""
+        if not self._call("advance_base", self.epoch, snapshot, chunks, _change(members_change)):
+            raise self._lost()
+        self.base = (snapshot, chunks)
         self._renewed_at = self._log.clock()
 
     def release(self, *, clean: bool, exact: bool = True) -> bool:
@@ -127,13 +147,24 @@ class Lease:
         """
         return bool(self._call("rewind")[1])
 
-    def bury(self, dead: Entry, reason: str) -> None:
+    def bury(self, entry: Entry, letter: DeadLetter) -> bool:
         """Decide, for all stores, that an entry is dead; an earlier decision stands.
+
+        Returns:
+            Whether this call decided it.
 
         Raises:
             Unavailable: the state server is away.
         """
-        self._log.call("bury", self.segment, dead.entry_id, reason)
+        return bool(self._log.call("bury", self.segment, entry.entry_id, letter.encode()))
+
+    def count_crash(self, entry: Entry) -> int:
+        """Note that parsing an entry, alone and in a process of its own, killed that process; returns how often by now.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        return int(self._log.call("crash", self.segment, entry.entry_id))
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"lost the lease of {self.segment.ref} for store {self.store_id}")
@@ -155,12 +186,17 @@ class DrainLog:
         store_id: str,
         *,
         connection: str | None,
+        incarnation: str = "",
+        process: str = "",
         fenced: Sequence[str] = (),
         waived: Sequence[str] = (),
-    ) -> Lease | Busy | Idle | Behind | Orphans:
+    ) -> Lease | Busy | Idle | Orphans:
         """Take the lease of a store's cursor, and leave an open mark.
 
         ``connection`` is the identity of the connection that this drain will write over; the mark keeps it.
+        ``incarnation`` is the store's present life: a cursor made for another one starts over (rule 12).
+        ``process`` is the server that answers for the store, "" where it does not tell: with another one, the cursor
+        goes back to where it stood ten minutes ago at least (rule 13).
         ``fenced`` are tokens of orphaned drains whose bytes surely cannot land any more: they are settled first.
         ``waived`` are those whose bytes may still land: they are left to the sweeper.
 
@@ -168,7 +204,8 @@ class DrainLog:
             Unavailable: the state server is away; a lease may have been taken, which then expires.
         """
         token = secrets.token_hex(8)
-        reply = self.call("take", segment, store_id, token, connection or "", len(fenced), *fenced, *waived)
+        told = (connection or "", incarnation, process)
+        reply = self.call("take", segment, store_id, token, *told, len(fenced), *fenced, *waived)
         verdict = reply[0]
         if verdict in _NOTHING_TAKEN:
             return _NOTHING_TAKEN[verdict]
@@ -181,11 +218,30 @@ class DrainLog:
             token=token,
             position=reply[1].decode(),
             epoch=reply[2].decode(),
+            suspect=reply[3] == b"1",
+            base=(reply[4].decode(), int(reply[5])),
+            integration_key=reply[6].decode(),
             _log=self,
             _renewed_at=self.clock(),
         )
+
+    def read(self, segment: SegmentId, position: str, *, most_bytes: int, most_entries: int) -> list[Entry]:
+        """Entries after a position, in order, as ``Lease.read``; without a lease.
+
+        Raises:
+            Behind: some of them are in the snapshot.
+            Unavailable: the state server is away.
+        """
+        verdict, *found = self.call("read", segment, position, most_bytes, most_entries)
+        if verdict == b"behind":
+            raise Behind
+        return [entry.unpack(*found[i : i + 3]) for i in range(0, len(found), 3)]
 
     def call(self, name: str, segment: SegmentId, *arguments: object) -> Any:
         """Run a script on that segment's generation."""
         base = keyspace.base(segment.environment_id, segment.segment_key)
         return script(name)(self._client, base, segment.generation, *arguments)
+
+
+def _change(members_change: int | None) -> str:
+    return "" if members_change is None else str(members_change)

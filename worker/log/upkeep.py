@@ -36,7 +36,9 @@ class StoreStatus:
     """How far one store has applied one segment's log.
 
     Attributes:
-        oldest_ms: accept time of the oldest batch whose effect may not be, or not stay, in the store; None if none.
+        oldest_ms: accept time of the oldest batch whose effect may not be, or not stay, in the store; None if none,
+            and 0 when nothing is known of what the store has.
+        incarnation: the life of the store that the cursor was made for; empty before the first drain.
     """
 
     position: str
@@ -49,6 +51,7 @@ class StoreStatus:
     oldest_ms: int | None
     marks: tuple[Mark, ...]
     ahead: bool
+    incarnation: str = ""
 
     @property
     def orphans(self) -> list[Mark]:
@@ -68,6 +71,9 @@ class SegmentStatus:
     segment: SegmentId
     batches: int
     bytes: int
+    integration_key: str = ""
+    last: str = "0-0"
+    trimmed: str = "0-0"
     stores: Mapping[str, StoreStatus] = field(default_factory=dict)
 
 
@@ -223,18 +229,19 @@ def _queue_status(environment_id: str, segment_keys: Sequence[str], store_ids: S
 
 def _status(segment: SegmentId, reply: Sequence[Any], store_ids: Sequence[str]) -> SegmentStatus:
     last, batches, total = reply[0].decode(), int(reply[1]), int(reply[2])
-    rest = iter(reply[3:])
+    rest = iter(reply[5:])
 
     def text() -> str:
         return str(next(rest).decode())
 
     stores: dict[str, StoreStatus] = {}
     for store_id in store_ids:
-        position, applied, applied_bytes, epoch, woken, lease, beat, oldest = (text() for _ in range(8))
+        position, applied, applied_bytes, epoch, woken, lease, beat, incarnation = (text() for _ in range(8))
+        beside, oldest = int(next(rest)), text()
         marks = tuple(Mark(text(), text(), text()) for _ in range(int(next(rest))))
         stores[store_id] = StoreStatus(
             position=position,
-            batches_behind=batches - int(applied),
+            batches_behind=batches - int(applied) + beside,
             bytes_behind=total - int(applied_bytes),
             epoch=epoch,
             woken=woken == "1",
@@ -243,5 +250,14 @@ def _status(segment: SegmentId, reply: Sequence[Any], store_ids: Sequence[str]) 
             oldest_ms=int(oldest) if oldest else None,
             marks=marks,
             ahead=position != last,
+            incarnation=incarnation,
         )
-    return SegmentStatus(segment, batches, total, stores)
+    return SegmentStatus(
+        segment,
+        batches,
+        total,
+        integration_key=reply[3].decode(),
+        last=last,
+        trimmed=reply[4].decode(),
+        stores=stores,
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from worker.errors import InvalidBatch, LeaseLost, Unavailable
+from worker.log.dead import DeadLetter
 from worker.log.entry import Entry, unpack_slice
 from worker.log.lease import Behind, Busy, Idle, Lease, Orphans
 from worker.model import SegmentId
@@ -68,14 +69,11 @@ def drain(
         return Drained("away")
     stores = wiring.directory.fresh().stores_of(segment.environment_id)
     counts_members = bool(stores) and stores[0].store_id == store_id
-    found: Lease | Busy | Idle | Behind | None = None
+    found: Lease | Busy | Idle | None = None
     try:
         with store.session() as session:
             found = _take(wiring, segment, store_id, store, session)
-            if isinstance(found, Behind):
-                # Nothing is written, and the heartbeat says how old the store is: STALE, never a silent gap.
-                _log.error("store.behind", store_id=store_id, segment=segment.ref)
-            if isinstance(found, Busy | Idle | Behind):
+            if isinstance(found, Busy | Idle):
                 return Drained(type(found).__name__.lower())
             deadline = clock() + budget_seconds
             return _Run(wiring, found, session, counts_members).until(lambda: clock() >= deadline)
@@ -92,7 +90,7 @@ def drain(
 
 def _take(
     wiring: Wiring, segment: SegmentId, store_id: str, store: SegmentStore, session: WriteSession
-) -> Lease | Busy | Idle | Behind:
+) -> Lease | Busy | Idle:
     """Take the lease; drains that nobody runs any more are fenced off first, where the store can (rule 8)."""
     fenced: list[str] = []
     waived: list[str] = []
@@ -127,6 +125,11 @@ class _Run:
             # Everything sent has been answered; a successor may have advanced over it meanwhile.
             done.outcome = "lost"
             done.wake_up_due = lease.rewind()
+        except Behind:
+            # Nothing is written, and the heartbeat says how old the store is: STALE, never a silent gap.
+            _log.error("store.behind", store_id=lease.store_id, segment=lease.segment.ref)
+            done.outcome = "behind"
+            self._let_go(clean=True)
         except Unavailable as error:
             done.outcome = "away" if error.dependency == "store" else "state away"
             self._let_go(clean=not (error.dependency == "store" and error.fate_unknown))
@@ -169,7 +172,8 @@ class _Run:
         try:
             return read_members(self._wiring, entry)
         except InvalidBatch as error:
-            self._lease.bury(entry, f"{error.reason}: {error.message}")
+            now_ms = self._wiring.upkeep.server_ms()
+            self._lease.bury(entry, DeadLetter("dead", error.reason, error.message, error.pointer, died_ms=now_ms))
             self._done.dead += 1
             _log.error("batch.dead", batch_id=entry.batch_id, segment=self._lease.segment.ref, reason=error.reason)
             return {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import redis
 from log_builders import SEGMENT, STORE, append, batch, bodies, drain_all, take
 
 from worker.errors import LeaseLost, Unavailable
+from worker.log.dead import DeadLetter, decode_letter
 from worker.log.entry import Entry
 from worker.log.lease import RENEWAL_SECONDS, Busy, DrainLog, Idle, Lease, Orphans
 from worker.log.upkeep import StoreStatus, Upkeep
@@ -214,10 +217,11 @@ def test_rewinding_twice_is_harmless(redis_client: redis.Redis) -> None:
 def test_a_buried_entry_is_marked_dead_for_every_store_and_the_first_reason_stands(redis_client: redis.Redis) -> None:
     append(redis_client, batch(b"1", stores=("a", "b")), batch(b"2", stores=("a", "b")))
     first, second = take(redis_client, store="a"), take(redis_client, store="b")
-    first.bury(read(first)[0], "malformed")
-    second.bury(read(second)[0], "bug")
+    first.bury(read(first)[0], DeadLetter("dead", "malformed", "it is no JSON"))
+    second.bury(read(second)[0], DeadLetter("dead", "bug", "another"))
     assert [entry.dead for entry in read(second)] == [True, False]
-    assert redis_client.hvals("segsync:{%s/%s}:g1:dead" % SEGMENT[:2]) == [b"malformed"]  # noqa: UP031
+    [kept] = cast("list[bytes]", redis_client.hvals("segsync:{%s/%s}:g1:dead" % SEGMENT[:2]))  # noqa: UP031
+    assert decode_letter(kept).reason == "malformed"
 
 
 def test_members_are_exact_until_a_drain_ends_uncleanly(redis_client: redis.Redis) -> None:

@@ -1,10 +1,14 @@
 -- Shared by every script: keys from the base, and the order of stream ids. KEYS[1] is always the base.
 local base = KEYS[1]
 local segment_key = base .. ':segment'
+local DEAD = '{"status":"dead"' -- how the record of an entry begins that may be replayed or discarded
+local TRAIL_MS = 600000
 
 local function log_key(generation) return base .. ':g' .. generation .. ':log' end
 local function head_key(generation) return base .. ':g' .. generation .. ':head' end
 local function dead_key(generation) return base .. ':g' .. generation .. ':dead' end
+local function late_key(generation) return base .. ':g' .. generation .. ':late' end
+local function late_entry_key(generation, id) return late_key(generation) .. ':' .. id end
 local function cursor_key(generation, store) return base .. ':g' .. generation .. ':cursor:' .. store end
 local function open_key(generation, store) return base .. ':g' .. generation .. ':open:' .. store end
 
@@ -14,6 +18,41 @@ local function after(a, b) -- is stream id a later than stream id b?
   a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
   if a_ms ~= b_ms then return a_ms > b_ms end
   return tonumber(a_seq) > tonumber(b_seq)
+end
+
+local function ms_of(id) return string.match(id, '^(%d+)') end
+
+-- Just below an id, and above every other id below it. Sequence numbers stay within what a Lua number can hold.
+local function before(id)
+  local ms, seq = string.match(id, '^(%d+)%-(%d+)$')
+  if seq ~= '0' then return ms .. '-' .. string.format('%.0f', tonumber(seq) - 1) end
+  if ms == '0' then return '0-0' end
+  return string.format('%.0f', tonumber(ms) - 1) .. '-9007199254740991'
+end
+
+local function now_ms() -- the server's clock
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The first entry after a position that lies beside the stream: replayed at its own place, or dead and left behind by
+-- a trim; nil if there is none. Within a millisecond the index knows no order, so all of it are looked at.
+local function next_late(generation, from)
+  local key, offset, best = late_key(generation), 0, nil
+  while true do
+    local found = redis.call('ZRANGEBYSCORE', key, ms_of(from), '+inf', 'LIMIT', offset, 16)
+    for i = 1, #found do
+      if after(found[i], from) then
+        if not best or (ms_of(best) == ms_of(found[i]) and after(best, found[i])) then
+          best = found[i]
+        elseif ms_of(best) ~= ms_of(found[i]) then
+          return best
+        end
+      end
+    end
+    if #found < 16 then return best end
+    offset = offset + 16
+  end
 end
 
 local function position(cursor) return redis.call('HGET', cursor, 'position') or '0-0' end
@@ -32,17 +71,22 @@ local function arm(generation, store)
   return 1
 end
 
+-- Put the cursor back, if it is beyond; what was applied of a base is forgotten, and every drain in progress is told.
+local function rewind_cursor(cursor, to, batches, bytes)
+  if after(position(cursor), to) then
+    redis.call('HSET', cursor, 'position', to, 'batches', batches, 'bytes', bytes)
+  end
+  redis.call('HDEL', cursor, 'base', 'base_chunks')
+  redis.call('HINCRBY', cursor, 'epoch', 1)
+end
+
 -- Rule 6: the cursor goes back to where that drain began, the epoch tells every drain in progress, the mark goes.
 local function rewind_mark(generation, store, token)
   local open = open_key(generation, store)
   local mark = redis.call('HGET', open, token)
   if not mark then return 0 end
-  local cursor = cursor_key(generation, store)
   local began, batches, bytes = string.match(mark, '^(%S+) (%S+) (%S+)')
-  if after(position(cursor), began) then
-    redis.call('HSET', cursor, 'position', began, 'batches', batches, 'bytes', bytes)
-  end
-  redis.call('HINCRBY', cursor, 'epoch', 1)
+  rewind_cursor(cursor_key(generation, store), began, batches, bytes)
   redis.call('HDEL', open, token)
   redis.call('HSET', segment_key, 'members_exact', '0')
   return 1
@@ -56,10 +100,9 @@ local function refusal(kind, integration, cohort, create)
     if known[2] ~= integration or known[3] ~= cohort then return {'taken'} end
     if known[1] ~= kind then return {'kind', known[1]} end
   elseif create then
-    local time = redis.call('TIME')
     redis.call('HINCRBY', segment_key, 'generation', 1)
     redis.call('HSET', segment_key, 'context_kind', kind, 'integration_key', integration, 'cohort_id', cohort,
-      'created_ms', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)),
+      'created_ms', string.format('%.0f', now_ms()),
       'members', '0', 'members_exact', '1')
   end
   return nil

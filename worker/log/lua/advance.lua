@@ -7,9 +7,20 @@ local cursor, open = cursor_key(generation, store), open_key(generation, store)
 local mark = redis.call('HGET', open, token)
 if lease(cursor) ~= token or epoch(cursor) ~= ARGV[4] or not mark then return 0 end
 if after(ARGV[5], last(generation)) then return redis.error_reply('BEYOND the last entry of the log') end
-if not after(ARGV[5], position(cursor)) then return redis.error_reply('BEHIND the cursor') end
+local from = position(cursor)
+if not after(ARGV[5], from) then return redis.error_reply('BEHIND the cursor') end
+
+-- Rule 13, the trail: where the cursor stood 10 to 20 minutes ago, should the store turn out to have lost what it
+-- answered since.
+local now, known = now_ms(), redis.call('HMGET', cursor, 'batches', 'bytes', 'recent', 'rotated_ms')
+if now - tonumber(known[4] or '0') >= TRAIL_MS then
+  local here = from .. ' ' .. (known[1] or '0') .. ' ' .. (known[2] or '0')
+  redis.call('HSET', cursor, 'past', known[3] or here, 'recent', here, 'rotated_ms', string.format('%.0f', now))
+end
+
 local connection = string.match(mark, '^%S+ %S+ %S+ (.*)$')
 redis.call('HSET', cursor, 'position', ARGV[5], 'batches', ARGV[6], 'bytes', ARGV[7])
+redis.call('HDEL', cursor, 'base', 'base_chunks')
 redis.call('HINCRBY', cursor, 'beat', 1)
 redis.call('HSET', open, token, ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. connection)
 if ARGV[8] ~= '' then redis.call('HINCRBY', segment_key, 'members', ARGV[8]) end

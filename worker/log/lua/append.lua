@@ -9,10 +9,9 @@ local batch_id, kind, integration, cohort, name, url, payload_id, not_after =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 local rejected, fields = tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local now, minute_ago = string.format('%.0f', now_ms), string.format('%.0f', now_ms - 60000)
-if now_ms > not_after then return {'expired'} end
+local time = now_ms()
+local now, minute_ago = string.format('%.0f', time), string.format('%.0f', time - 60000)
+if time > not_after then return {'expired'} end
 
 local refused = refusal(kind, integration, cohort, true)
 if refused then return refused end
@@ -37,7 +36,10 @@ end
 local head = head_key(generation)
 local batches = redis.call('HINCRBY', head, 'batches', 1)
 local bytes = redis.call('HINCRBY', head, 'bytes', size)
-local id = redis.call('XADD', log_key(generation), '*', 'b', batch_id,
+-- The stream alone would do for the next id, if the last entry were always in it: a replayed one may lie beside it.
+local wanted, last_ms, last_seq = '*', string.match(last(generation), '^(%d+)%-(%d+)$')
+if tonumber(last_ms) >= time then wanted = last_ms .. '-' .. string.format('%.0f', tonumber(last_seq) + 1) end
+local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id,
   'n', string.format('%.0f', batches), 's', string.format('%.0f', bytes), unpack(entry))
 redis.call('HSET', head, 'last', id)
 

@@ -6,6 +6,9 @@ local generation, store, token = ARGV[1], ARGV[2], ARGV[3]
 local cursor = cursor_key(generation, store)
 if lease(cursor) ~= token then return {'lost'} end
 redis.call('HSET', cursor, 'lease', '')
-if ARGV[4] == '1' then redis.call('HDEL', open_key(generation, store), token) end
+if ARGV[4] == '1' then
+  redis.call('HDEL', open_key(generation, store), token)
+  redis.call('HDEL', cursor, 'suspect')
+end
 if ARGV[5] == '0' then redis.call('HSET', segment_key, 'members_exact', '0') end
 return {'released', arm(generation, store)}

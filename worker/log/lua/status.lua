@@ -1,17 +1,21 @@
 -- How far each store has applied this segment's log. Reads only.
 -- ARGV: store ids
--- Returns {generation ('0': no such segment), last, batches, bytes, then per store: position, batches, bytes, epoch,
---   woken, lease, beat, oldest unapplied accept time in ms ('' if none), number of marks, token, began, connection, ...}
+-- Returns {generation ('0': no such segment), last, batches, bytes, integration key, trimmed, then per store: position,
+--   batches, bytes, epoch, woken, lease, beat, incarnation, entries beside the stream after the position, oldest
+--   unapplied accept time in ms ('' if none), number of marks, token, began, connection, ...}
 local generation = redis.call('HGET', segment_key, 'generation')
 if not generation then return {'0'} end
 local head = redis.call('HMGET', head_key(generation), 'last', 'batches', 'bytes')
-local reply = {generation, head[1] or '0-0', head[2] or '0', head[3] or '0'}
+local reply = {generation, head[1] or '0-0', head[2] or '0', head[3] or '0',
+  redis.call('HGET', segment_key, 'integration_key') or '', trimmed(generation)}
 local function add(value) reply[#reply + 1] = value end
 for i = 1, #ARGV do
   local found = redis.call('HMGET', cursor_key(generation, ARGV[i]),
-    'position', 'batches', 'bytes', 'epoch', 'woken', 'lease', 'beat')
-  local defaults = {'0-0', '0', '0', '0', '0', '', '0'}
+    'position', 'batches', 'bytes', 'epoch', 'woken', 'lease', 'beat', 'incarnation')
+  local defaults = {'0-0', '0', '0', '0', '0', '', '0', ''}
   for j = 1, #defaults do add(found[j] or defaults[j]) end
+  local ahead = after(reply[2], found[1] or '0-0')
+  add(ahead and redis.call('ZCOUNT', late_key(generation), '(' .. ms_of(found[1] or '0-0'), '+inf') or 0)
   local marks = redis.call('HGETALL', open_key(generation, ARGV[i]))
   -- What a drain that is not over wrote may still be undone: freshness counts from where the earliest began.
   local from = found[1] or '0-0'
@@ -21,10 +25,12 @@ for i = 1, #ARGV do
   end
   local oldest, gone = '', trimmed(generation)
   if after(gone, from) then
-    oldest = string.match(gone, '^(%d+)')
+    oldest = ms_of(from)
   elseif after(reply[2], from) then
     local entry = redis.call('XRANGE', log_key(generation), '(' .. from, '+', 'COUNT', 1)[1]
-    if entry then oldest = string.match(entry[1], '^(%d+)') end
+    local late = next_late(generation, from)
+    if entry then oldest = ms_of(entry[1]) end
+    if late and not (entry and after(late, entry[1])) then oldest = ms_of(late) end
   end
   add(oldest)
   add(#marks / 2)

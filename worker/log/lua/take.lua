@@ -1,18 +1,21 @@
 -- Take the lease of one cursor and leave an open mark (rule 4). The wake-up flag goes first, even when the lease is
 -- busy (rule 10): the hint is consumed, and whoever holds the lease re-checks when it lets go.
--- ARGV: generation, store, token, connection, number of fenced tokens, the fenced tokens ..., the waived tokens ...
+-- ARGV: generation, store, token, connection, incarnation of the store, process of the store ('' if it does not tell),
+--   number of fenced tokens, the fenced tokens ..., the waived tokens ...
 --   fenced: drains nobody runs any more and whose bytes surely cannot land; they are settled here and now
 --   waived: drains whose bytes may still land; their marks stay for the sweeper
--- Returns {'busy'} | {'idle'} | {'behind'} (entries after the cursor are trimmed) | {'orphans', token, connection, ...} (fence them, then take again)
---       | {'taken', position, epoch}
-local generation, store, token, connection = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- Returns {'busy'} | {'idle'} | {'orphans', token, connection, ...} (fence them, then take again)
+--   | {'taken', position, epoch, '1' if the last drain's lease expired, token of the snapshot of which chunks were
+--      applied, how many, integration key}
+local generation, store, token, connection, incarnation, process =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
 redis.call('HSET', cursor, 'woken', '0')
 if lease(cursor) ~= '' then return {'busy'} end
 
-local waived = {}
-for i = 6, 5 + tonumber(ARGV[5]) do rewind_mark(generation, store, ARGV[i]) end
-for i = 6 + tonumber(ARGV[5]), #ARGV do waived[ARGV[i]] = true end
+local waived, fenced = {}, tonumber(ARGV[7])
+for i = 8, 7 + fenced do rewind_mark(generation, store, ARGV[i]) end
+for i = 8 + fenced, #ARGV do waived[ARGV[i]] = true end
 local orphans, marks = {'orphans'}, redis.call('HGETALL', open)
 for i = 1, #marks, 2 do
   if not waived[marks[i]] then
@@ -22,11 +25,27 @@ for i = 1, #marks, 2 do
 end
 if #orphans > 1 then return orphans end
 
+-- Rule 12: made for another life of the store, a cursor says nothing about this one.
+local made_for = redis.call('HMGET', cursor, 'incarnation', 'process')
+if made_for[1] and made_for[1] ~= incarnation then
+  rewind_cursor(cursor, '0-0', '0', '0')
+  redis.call('HDEL', cursor, 'past', 'recent', 'rotated_ms')
+  redis.call('HSET', segment_key, 'members_exact', '0')
+-- Rule 13: another process, or another primary, may have lost what the last one answered a while ago.
+elseif made_for[2] and made_for[2] ~= process and process ~= '' then
+  local trail = redis.call('HMGET', cursor, 'past', 'recent', 'rotated_ms')
+  local long_ago = now_ms() - tonumber(trail[3] or '0') >= TRAIL_MS
+  local to, batches, bytes = string.match((long_ago and trail[2] or trail[1]) or '0-0 0 0', '^(%S+) (%S+) (%S+)$')
+  rewind_cursor(cursor, to, batches, bytes)
+  redis.call('HSET', segment_key, 'members_exact', '0')
+end
+redis.call('HSET', cursor, 'incarnation', incarnation)
+if process ~= '' then redis.call('HSET', cursor, 'process', process) end
+
 local began = position(cursor)
-if after(trimmed(generation), began) then return {'behind'} end
 if not after(last(generation), began) then return {'idle'} end
-local batches = redis.call('HGET', cursor, 'batches') or '0'
-local bytes = redis.call('HGET', cursor, 'bytes') or '0'
+local known = redis.call('HMGET', cursor, 'batches', 'bytes', 'suspect', 'base', 'base_chunks')
 redis.call('HSET', cursor, 'lease', token, 'beat', '1')
-redis.call('HSET', open, token, began .. ' ' .. batches .. ' ' .. bytes .. ' ' .. connection)
-return {'taken', began, epoch(cursor)}
+redis.call('HSET', open, token, began .. ' ' .. (known[1] or '0') .. ' ' .. (known[2] or '0') .. ' ' .. connection)
+return {'taken', began, epoch(cursor), known[3] or '', known[4] or '', known[5] or '0',
+  redis.call('HGET', segment_key, 'integration_key') or ''}

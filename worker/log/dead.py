@@ -1,0 +1,42 @@
+"""What is known of an entry that no fold reads any more: why it died, and what a person decided about it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+# dead: may be replayed or discarded. discarded: never again. moved: replayed into other segments; see those.
+DeadStatus = Literal["dead", "discarded", "moved"]
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=False):
+    """One record of the hash ``S:gN:dead``; scripts know by how it begins whether the entry is still dead.
+
+    Attributes:
+        reason: slug, also the metric's label.
+        message: one sentence for a person, without member keys.
+        pointer: JSON pointer of the fault in the body, when there is one place to point at.
+        attempts: how often it was tried.
+        died_ms: when, by the state server's clock or the worker's.
+        by, why, decided_ms: who decided otherwise since, for what reason, and when.
+    """
+
+    status: DeadStatus
+    reason: str
+    message: str
+    pointer: str | None = None
+    attempts: int = 1
+    died_ms: int = 0
+    by: str = ""
+    why: str = ""
+    decided_ms: int = 0
+
+    def encode(self) -> bytes:
+        """As it is kept; the status comes first."""
+        return msgspec.json.encode(self)
+
+
+def decode_letter(kept: bytes) -> DeadLetter:
+    """The inverse of ``DeadLetter.encode``."""
+    return msgspec.json.decode(kept, type=DeadLetter)
