@@ -19,6 +19,12 @@ Reason = Literal[
     "manifest",  # the integration has no usable manifest
 ]
 
+Fault = Literal[
+    "transient",  # passes by itself within seconds: away, loading, throttled, full
+    "configuration",  # lasts until a person puts it right: credentials, permissions, a missing table, a replica
+    "item",  # one key's or item's own trouble: it says nothing about the rest of the store
+]
+
 
 class SegsyncError(Exception):
     """The root of every error that segsync raises on purpose."""
@@ -51,14 +57,21 @@ class Unavailable(SegsyncError):
     Attributes:
         dependency: which one: "state", "broker" or "store".
         fate_unknown: True when a request was sent whose outcome nobody knows: its bytes may still land.
+        fault: how soon to try again, and what to leave alone meanwhile; see ``Fault``.
     """
 
     def __init__(
-        self, message: str, *, dependency: Literal["state", "broker", "store"], fate_unknown: bool = False
+        self,
+        message: str,
+        *,
+        dependency: Literal["state", "broker", "store"],
+        fate_unknown: bool = False,
+        fault: Fault = "transient",
     ) -> None:
         super().__init__(message)
         self.dependency = dependency
         self.fate_unknown = fate_unknown
+        self.fault: Fault = fault
 
 
 class LeaseLost(SegsyncError):
