@@ -148,11 +148,6 @@ class RedisStoreConfiguration(BaseModel):
         scheme = "rediss" if self.tlsEnabled else "redis"
         return SecretStr(f"{scheme}://{'' if login == ':@' else login}{self.host}:{self.port}/{self.database}")
 
-    @property
-    def place(self) -> tuple[object, ...]:
-        """What makes it this store and no other; the rest is how to get there."""
-        return self.host, self.port, self.database, self.prefix
-
     def __str__(self) -> str:
         """Where it is, without secrets."""
         return f"redis {self.host}:{self.port}/{self.database}, prefix {self.prefix}"
@@ -177,11 +172,6 @@ class DynamoDBStoreConfiguration(BaseModel):
     endpoint: str | None = None
     prefix: str = ""
 
-    @property
-    def place(self) -> tuple[object, ...]:
-        """What makes it this store and no other; the rest is how to get there."""
-        return self.tableName, self.region, self.endpoint, self.prefix
-
     def __str__(self) -> str:
         """Where it is."""
         return f"dynamodb table {self.tableName} in {self.region}, prefix {self.prefix or '(none)'}"
@@ -200,4 +190,6 @@ class StoreRecord(BaseModel):
     name: str
     on: bool = True
     version: int = 1
+    # A store that turns out to have lost its content is filled anew by itself, or waits for `segsync rebuild`.
+    rebuild_when_wiped: bool = True
     configuration: StoreConfiguration

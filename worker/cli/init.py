@@ -12,7 +12,7 @@ from worker.errors import Misconfigured
 
 if TYPE_CHECKING:
     from worker.model import StoreConfiguration
-    from worker.records.records import ExistingStore
+    from worker.records.stores import ExistingStore
     from worker.settings import Settings
 
 

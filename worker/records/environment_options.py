@@ -6,9 +6,9 @@ import redis
 
 from worker.errors import Misconfigured
 from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy
-from worker.records.directory import policy_field
-from worker.records.records import Records
-from worker.records.tables import ALIASES, POLICIES, write_record
+from worker.records.change import change_records
+from worker.records.directory import Directory, policy_field
+from worker.records.tables import ALIASES, POLICIES, Writes, write_record
 
 _LONGEST_ALIAS = 256
 
@@ -26,15 +26,20 @@ class EnvironmentOptions:
             Misconfigured: it is empty or too long, an environment's own id, or an alias of another environment.
             Unavailable: the state server is away.
         """
-        directory = Records(self._client).directory()
         if not alias.isprintable() or not 0 < len(alias) <= _LONGEST_ALIAS or alias != alias.strip():
             raise Misconfigured(f"an alias is 1 to {_LONGEST_ALIAS} printable characters, without blanks around them")
-        if alias in directory.environments:
-            raise Misconfigured(f"{alias} is an environment's own id; payloads that carry it are taken already")
-        taken = directory.aliases.get(alias, environment_id)
-        if taken != environment_id:
-            raise Misconfigured(f"{alias} is an alias of environment {taken}; remove it there first")
-        write_record(self._client, ALIASES, alias, environment_id)
+
+        def decide(directory: Directory) -> tuple[None, Writes | None]:
+            if alias in directory.environments:
+                raise Misconfigured(f"{alias} is an environment's own id; payloads that carry it are taken already")
+            taken = directory.aliases.get(alias)
+            if taken == environment_id:
+                return None, None
+            if taken is not None:
+                raise Misconfigured(f"{alias} is an alias of environment {taken}; remove it there first")
+            return None, lambda pipe: pipe.hset(ALIASES, alias, environment_id)
+
+        change_records(self._client, decide)
 
     def remove_alias(self, alias: str) -> None:
         """Refuse payloads that carry ``alias`` from now on.
@@ -43,9 +48,13 @@ class EnvironmentOptions:
             Misconfigured: there is no such alias.
             Unavailable: the state server is away.
         """
-        if alias not in Records(self._client).directory().aliases:
-            raise Misconfigured(f"there is no alias {alias}")
-        write_record(self._client, ALIASES, alias, None)
+
+        def decide(directory: Directory) -> tuple[None, Writes]:
+            if alias not in directory.aliases:
+                raise Misconfigured(f"there is no alias {alias}")
+            return None, lambda pipe: pipe.hdel(ALIASES, alias)
+
+        change_records(self._client, decide)
 
     def set_policy(self, environment_id: str, integration_key: str, policy: MemberPolicy) -> None:
         """Say what becomes of an integration's payloads in which single members cannot be read.

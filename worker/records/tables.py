@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from typing import Any
 
 import redis
+from redis.exceptions import WatchError
 
 from worker.state import state_errors
 
@@ -17,20 +20,49 @@ ALIASES = "segsync:aliases"  # hash: another id that payloads may carry -> envir
 TOKENS = "segsync:tokens"  # hash: SHA-256 of the token -> JSON
 STORES = "segsync:stores"  # hash: store id -> JSON, with the store's password
 POLICIES = "segsync:policies"  # hash: environment id / integration key -> what becomes of members that cannot be read
+# zset: id of a store that was removed -> when, by the state server's clock (ms), until its cursors are deleted
+FORGOTTEN = "segsync:forgotten"
+
+# Queues the commands of one change on a pipeline; called once for each try.
+Writes = Callable[[Any], object]
 
 
-def write_record(client: redis.Redis, table: str, field: str, text: str | None, *, gone: str | None = None) -> None:
-    """Write a record, in place of the one that is ``gone``; None removes it.
+class Superseded(Exception):
+    """Raised when the records are no longer those on whose strength they were to be changed; nothing was written."""
+
+
+def write_records(client: redis.Redis, queue: Writes, *, expected_version: str | None = None) -> None:
+    """Change records in one step, as ``queue`` says; with a version, only if it is still that of the records.
 
     Raises:
+        Superseded: somebody else has changed the records since that version.
         Unavailable: the state server is away; it was written or not.
     """
     with state_errors(), client.pipeline(transaction=True) as pipe:
-        if gone is not None:
-            pipe.hdel(table, gone)
-        if text is None:
-            pipe.hdel(table, field)
-        else:
-            pipe.hset(table, field, text)
+        if expected_version is not None:
+            pipe.watch(VERSION)
+            if (pipe.get(VERSION) or b"") != expected_version.encode():
+                raise Superseded
+            pipe.multi()
+        queue(pipe)
         pipe.set(VERSION, secrets.token_hex(8))
-        pipe.execute()
+        try:
+            pipe.execute()
+        except WatchError:
+            raise Superseded from None
+
+
+def write_record(
+    client: redis.Redis, table: str, field: str, text: str | None, *, expected_version: str | None = None
+) -> None:
+    """Write one record; None removes it.
+
+    Raises:
+        Superseded: a version was expected, and somebody else has changed the records since.
+        Unavailable: the state server is away; it was written or not.
+    """
+    write_records(
+        client,
+        lambda pipe: pipe.hdel(table, field) if text is None else pipe.hset(table, field, text),
+        expected_version=expected_version,
+    )

@@ -1,0 +1,266 @@
+"""The stores of environments: added, changed and removed, never two at one place, and no change of another's lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypedDict, Unpack
+
+import redis
+from pydantic import SecretStr
+
+from worker.errors import Misconfigured
+from worker.model import RedisStoreConfiguration, StoreConfiguration, StoreRecord
+from worker.records.change import change_records
+from worker.records.directory import Directory
+from worker.records.place import place_of
+from worker.records.tables import FORGOTTEN, STORES, Writes
+from worker.state import state_errors
+
+# What `segsync init` and `segsync up` do with a store that is there already; see ``StoreRecords.settle``.
+ExistingStore = Literal["keep", "refuse", "replace", "moved"]
+
+_LONGEST_NAME: Final = 64
+_MADE_ID = re.compile(r"([0-9a-f]{12})[0-9a-f]{12}")
+
+
+class StoreChanges(TypedDict, total=False):
+    """What may be changed of a store."""
+
+    name: str
+    on: bool
+    rebuild_when_wiped: bool
+    configuration: StoreConfiguration
+
+
+class StoreRecords:
+    """Adds, changes and removes stores. Receivers, workers and schedulers follow within seconds."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def add(
+        self,
+        environment_id: str,
+        name: str,
+        configuration: StoreConfiguration,
+        *,
+        on: bool = True,
+        rebuild_when_wiped: bool = True,
+    ) -> StoreRecord:
+        """Give an environment one more store: it has cursors of its own, at the beginning of every log.
+
+        Raises:
+            Misconfigured: there is no such environment, the name is no name or taken, or another store, of whichever
+                environment, is at the same place.
+            Unavailable: the state server is away; it was added or not.
+        """
+
+        def decide(directory: Directory) -> tuple[StoreRecord, Writes]:
+            if environment_id not in directory.environments:
+                raise Misconfigured(f"there is no environment {environment_id}; run `segsync init` first")
+            made = StoreRecord(
+                store_id=_next_id(directory.stores),
+                environment_id=environment_id,
+                name=name,
+                on=on,
+                rebuild_when_wiped=rebuild_when_wiped,
+                configuration=configuration,
+            )
+            _check(directory, made)
+            return made, _written(made)
+
+        return change_records(self._client, decide)
+
+    def set(self, store_id: str, **changes: Unpack[StoreChanges]) -> StoreRecord:
+        """Change a store; its version grows by one, unless it is like that already.
+
+        A configuration at another place is taken for the same store, moved there with its content.
+
+        Raises:
+            Misconfigured: there is no such store, the name is no name or taken, or another store is at that place.
+            Unavailable: the state server is away; it was changed or not.
+        """
+
+        def decide(directory: Directory) -> tuple[StoreRecord, Writes | None]:
+            known = _known(directory, store_id)
+            changed = known.model_copy(update=dict(changes))
+            if changed == known:
+                return known, None
+            changed = changed.model_copy(update={"version": known.version + 1})
+            _check(directory, changed)
+            return changed, _written(changed)
+
+        return change_records(self._client, decide)
+
+    def remove(self, store_id: str) -> StoreRecord:
+        """Remove a store, and note that its cursors are to be forgotten; what lies in the store stays there.
+
+        The cursors go a while later (``worker.sync.forget``): for some seconds, processes use the record that they
+        have read.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            Misconfigured: there is no such store.
+            Unavailable: the state server is away; it was removed or not.
+        """
+        now_ms = _server_ms(self._client)
+
+        def decide(directory: Directory) -> tuple[StoreRecord, Writes]:
+            return _known(directory, store_id), lambda pipe: _queue_removal(pipe, store_id, now_ms)
+
+        return change_records(self._client, decide)
+
+    def settle(
+        self, environment_id: str, configuration: StoreConfiguration, existing_store: ExistingStore
+    ) -> StoreRecord:
+        """Make sure that the environment has the store described; the one at that place is brought up to date.
+
+        Args:
+            environment_id: of an environment that there is.
+            configuration: the store.
+            existing_store: what to do when there is one of its kind elsewhere: "keep" it (or any other there is),
+                "refuse", "replace" it by another store, which is filled anew, or, where a store differs by nothing
+                but host and port, take it for the same one, "moved" with its content.
+
+        Raises:
+            Misconfigured: there is one elsewhere, or there are several, and none is to be touched; or the place is
+                that of another environment's store.
+            Unavailable: the state server is away; it was done or not.
+        """
+        now_ms = _server_ms(self._client)
+
+        def decide(directory: Directory) -> tuple[StoreRecord, Writes | None]:
+            stores = directory.stores_of(environment_id)
+            if stores and existing_store == "keep":
+                return stores[0], None
+            existing = _existing(stores, configuration, moved=existing_store == "moved")
+            if existing:
+                if existing.configuration == configuration:
+                    return existing, None
+                made = existing.model_copy(update={"configuration": configuration, "version": existing.version + 1})
+                _check(directory, made)
+                return made, _written(made)
+            # With "moved", the store wanted is the service's own: it belongs beside whatever others there are.
+            elsewhere = [] if existing_store == "moved" else _of_kind(stores, configuration.kind)
+            if elsewhere and existing_store == "refuse":
+                raise Misconfigured(
+                    f"the environment has a store already ({elsewhere[0].configuration}); --replace-store leaves it "
+                    f"for the one given ({configuration}), `segsync store add` adds that beside it"
+                )
+            if len(elsewhere) > 1:
+                raise Misconfigured(
+                    f"the environment has {len(elsewhere)} {configuration.kind} stores, and which one to replace is "
+                    "not clear; use `segsync store add` and `segsync store remove`"
+                )
+            # Its cursors tell what is in the old place; they must not be taken for the new one.
+            gone = [store.store_id for store in elsewhere]
+            made = StoreRecord(
+                store_id=_next_id(directory.stores),
+                environment_id=environment_id,
+                name=_free_name(configuration.kind, [store for store in stores if store not in elsewhere]),
+                configuration=configuration,
+            )
+            _check(directory, made, but=gone)
+
+            def queue(pipe: Any) -> None:
+                for store_id in gone:
+                    _queue_removal(pipe, store_id, now_ms)
+                _written(made)(pipe)
+
+            return made, queue
+
+        return change_records(self._client, decide)
+
+
+def _known(directory: Directory, store_id: str) -> StoreRecord:
+    found = directory.store(store_id)
+    if found is None:
+        raise Misconfigured(f"there is no store {store_id}; `segsync store list` shows those there are")
+    return found
+
+
+def _check(directory: Directory, store: StoreRecord, *, but: Sequence[str] = ()) -> None:
+    """Refuse what must not be written beside the other stores.
+
+    Raises:
+        Misconfigured: see there.
+    """
+    name = store.name
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME or name != name.strip():
+        raise Misconfigured(
+            f"a store's name is 1 to {_LONGEST_NAME} printable characters, without blanks around them; choose another"
+        )
+    for other in directory.stores:
+        if other.store_id in {store.store_id, *but}:
+            continue
+        if name == other.store_id or (other.environment_id == store.environment_id and name == other.name):
+            raise Misconfigured(f"there is a store {name} already ({other.configuration}); choose another name")
+        if place_of(other.configuration) == place_of(store.configuration):
+            # Also one of another environment: refs carry no environment, and members of one would be in the other.
+            raise Misconfigured(
+                f"store {other.name} of environment {other.environment_id} is at that place already "
+                f"({other.configuration}); choose another prefix, database or table"
+            )
+
+
+def _existing(stores: Sequence[StoreRecord], configuration: StoreConfiguration, *, moved: bool) -> StoreRecord | None:
+    """The store at the place of this configuration, or, once moved, the one that has come from elsewhere."""
+    for store in stores:
+        if place_of(store.configuration) == place_of(configuration):
+            return store
+    if moved and isinstance(configuration, RedisStoreConfiguration):
+        here = {"host": configuration.host, "port": configuration.port}
+        return next((store for store in stores if store.configuration.model_copy(update=here) == configuration), None)
+    return None
+
+
+def _of_kind(stores: Sequence[StoreRecord], kind: str) -> list[StoreRecord]:
+    return [store for store in stores if store.configuration.kind == kind]
+
+
+def _free_name(wish: str, stores: Sequence[StoreRecord]) -> str:
+    taken, number = {store.name for store in stores}, 1
+    name = wish
+    while name in taken:
+        number += 1
+        name = f"{wish}-{number}"
+    return name
+
+
+def _next_id(stores: Sequence[StoreRecord]) -> str:
+    """An id after those of all stores, also when the clock has stepped back: ids are ordered by age, as the first
+    store's replies count members.
+    """
+    made = [match for store in stores if (match := _MADE_ID.fullmatch(store.store_id))]
+    last = max((int(match[1], 16) for match in made), default=0)
+    return f"{max(int(time.time() * 1000), last + 1):012x}{secrets.token_hex(6)}"
+
+
+def _written(store: StoreRecord) -> Writes:
+    return lambda pipe: pipe.hset(STORES, store.store_id, _json(store))
+
+
+def _server_ms(client: redis.Redis) -> int:
+    with state_errors():
+        seconds, micros = client.time()
+    return seconds * 1000 + micros // 1000
+
+
+def _queue_removal(pipe: Any, store_id: str, now_ms: int) -> None:
+    pipe.hdel(STORES, store_id)
+    pipe.zadd(FORGOTTEN, {store_id: now_ms})
+
+
+def _json(store: StoreRecord) -> str:
+    """A store as it is kept: with its secrets, which every other rendering masks."""
+
+    def reveal(value: Any) -> Any:
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+    return json.dumps(store.model_dump(), default=reveal)
