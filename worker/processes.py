@@ -1,8 +1,9 @@
-"""What a process owes others: to end with its parent, to say when it is ready, to give memory back."""
+"""What a process owes others: to end with its parent, or when told; to say when it is ready; to give memory back."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import sys
@@ -14,6 +15,21 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
 _WATCH_SECONDS = 0.5  # how soon a process notices where the kernel does not tell it; one getppid each
 
 _ready_fd: int | None = None
+# Shared with every process that is forked from here on: Celery's own flag stays in the parent.
+_stop = mmap.mmap(-1, 1)
+
+
+def request_stop() -> None:
+    """Tell this process, and those that were forked from it, to finish what they have in hand and begin nothing more.
+
+    Nothing takes it back. Safe to call from a signal handler, and again.
+    """
+    _stop[0] = 1
+
+
+def stop_requested() -> bool:
+    """Whether this process, or the one that it was forked from, was told to stop. Costs next to nothing."""
+    return _stop[0] == 1
 
 
 def end_with_parent(parent: int | None = None) -> None:
