@@ -17,6 +17,7 @@ Reason = Literal[
     "member_cohort",  # one member's own cohort id or name is no scalar
     "too_many_cohorts",  # one payload names more cohorts than a request may touch
     "manifest",  # the integration has no usable manifest
+    "crashed",  # parsing it alone brought down the process that did, three times
 ]
 
 Fault = Literal[

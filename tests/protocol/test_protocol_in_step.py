@@ -75,7 +75,7 @@ class Scripts:
         return bool(self._run("advance", token, epoch, self._ids[position], position, position * 100, 0))
 
     def release(self, token: int, clean: bool) -> bool | None:
-        reply = self._run("release", token, "1" if clean else "0", "1")
+        reply = self._run("release", token, "1" if clean else "0", "1", "1")
         return None if reply[0] == b"lost" else bool(reply[1])
 
     def rewind(self, token: int) -> bool:

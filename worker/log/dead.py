@@ -17,6 +17,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=False):
         reason: slug, also the metric's label.
         message: one sentence for a person, without member keys.
         pointer: JSON pointer of the fault in the body, when there is one place to point at.
+        batch_id, integration_key, size_bytes: of the batch; what the log keeps of it, in bytes.
         attempts: how often it was tried.
         died_ms: when, by the state server's clock or the worker's.
         by, why, decided_ms: who decided otherwise since, for what reason, and when.
@@ -26,6 +27,9 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=False):
     reason: str
     message: str
     pointer: str | None = None
+    batch_id: str = ""
+    integration_key: str = ""
+    size_bytes: int = 0
     attempts: int = 1
     died_ms: int = 0
     by: str = ""

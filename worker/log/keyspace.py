@@ -32,6 +32,9 @@ Beside these, in slots of their own:
     segsync:payloads            zset    payload id -> time until which its appends may land; those not known complete
     segsync:ahead               hash    log name -> ticket: logs that may be ahead of a cursor (a hint, see rule 11)
     segsync:manifests           hash    digest -> canonical requestParser: what every later parse of an entry uses
+    segsync:incarnations        hash    store id -> the life of the store that cursors must have been made for (rule 12)
+    segsync:store:{ID}          hash    what is noticed of a store: see worker/incarnation.py
+    segsync:dead                zset    dead entries of all logs -> accept time (an index; see dead_letters.py)
 """
 
 from __future__ import annotations
@@ -41,11 +44,17 @@ from worker.model import SegmentId
 AHEAD = "segsync:ahead"
 PAYLOADS = "segsync:payloads"
 MANIFESTS = "segsync:manifests"
+INCARNATIONS = "segsync:incarnations"
 
 
 def base(environment_id: str, segment_key: str) -> str:
     """The common beginning of a segment's keys; scripts derive the rest from it."""
     return f"segsync:{{{environment_id}/{segment_key}}}"
+
+
+def prefix(segment: SegmentId) -> str:
+    """The common beginning of the keys of one generation of a segment."""
+    return f"{base(segment.environment_id, segment.segment_key)}:g{segment.generation}"
 
 
 def payload(payload_id: str) -> str:

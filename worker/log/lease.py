@@ -117,12 +117,13 @@ class Lease:
         self.base = (snapshot, chunks)
         self._renewed_at = self._log.clock()
 
-    def release(self, *, clean: bool, exact: bool = True) -> bool:
+    def release(self, *, clean: bool, exact: bool = True, innocent: bool = False) -> bool:
         """Let go.
 
         Args:
             clean: every request to the store was answered; False leaves the open mark for a fence or the sweeper.
             exact: False when members may have changed in the store without having been counted.
+            innocent: every entry that was read could be parsed, or is dead: the log is suspect no longer.
 
         Returns:
             Whether a wake-up is due, and now this caller's to send.
@@ -131,7 +132,7 @@ class Lease:
             LeaseLost: it was not ours any more; the mark still is.
             Unavailable: the state server is away.
         """
-        verdict, *due = self._call("release", "1" if clean else "0", "1" if exact else "0")
+        verdict, *due = self._call("release", *("1" if flag else "0" for flag in (clean, exact, innocent)))
         if verdict == b"lost":
             raise self._lost()
         return bool(due[0])

@@ -143,13 +143,37 @@ def decisions_after(
     def wanted(decision: Decision) -> bool:
         return everyone or _order(decision[1]) > from_
 
-    upto = None if final else held.keys[-1] if held.keys else held.above
     add: list[str] = []
     remove: list[str] = []
-    for key, decision in _overlaid(held, beside.within(held.above, upto)):
+    for key, decision in _overlaid(held, beside.within(held.above, _end(held, final=final))):
         if wanted(decision):
             (add if decision[0] else remove).append(key)
     return add, remove
+
+
+def unpack_chunk(chunk: bytes) -> Iterator[tuple[str, bool, str]]:
+    """Everyone whom it knows, sorted: context key, in or out, and the position that decided so ("": below the floor).
+
+    Raises:
+        ValueError: the chunk was written by a newer segsync.
+    """
+    held = _read(chunk)
+    return ((key, include, position) for key, (include, position) in zip(held.keys, held.decisions, strict=True))
+
+
+def decisions(chunk: bytes, beside: Changes = NO_CHANGES, *, final: bool = True) -> Iterable[tuple[str, Decision]]:
+    """Every decision in a chunk's reach, sorted by context key; of two about a member, the later.
+
+    Args:
+        chunk: one of the snapshot's.
+        beside: what batches beside the snapshot, or after it, decide.
+        final: whether it is the snapshot's last chunk; it reaches to the last key there is.
+
+    Raises:
+        ValueError: the chunk was written by a newer segsync.
+    """
+    held = _read(chunk)
+    return _overlaid(held, beside.within(held.above, _end(held, final=final)))
 
 
 def members(chunk: bytes) -> list[str]:
@@ -201,6 +225,13 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 @lru_cache(maxsize=1 << 16)
 def _order(position: str) -> tuple[int, int]:
     return order(position) if position else _BELOW_FLOOR
+
+
+def _end(held: _Held, *, final: bool) -> str | None:
+    """The last key in a chunk's reach; None when it reaches to the last there is."""
+    if final:
+        return None
+    return held.keys[-1] if held.keys else held.above
 
 
 def _overlaid(held: _Held, changes: Iterator[tuple[str, Decision]]) -> Iterable[tuple[str, Decision]]:

@@ -104,9 +104,11 @@ class Upkeep:
         """
         refusals: list[Exception] = []
         keys = list(segment_keys)
+        lives = read_incarnations(self._client, store_ids)
+        asked = [text for store_id in store_ids for text in (store_id, lives.get(store_id, ""))]
         for start in range(0, len(keys), _PIPELINE):
             portion = keys[start : start + _PIPELINE]
-            replies = run_pipeline(self._client, partial(_queue_status, environment_id, portion, store_ids), "status")
+            replies = run_pipeline(self._client, partial(_queue_status, environment_id, portion, asked), "status")
             for key, reply in zip(portion, replies, strict=True):
                 if isinstance(reply, Exception):
                     _log.error("segment.unusable", environment_id=environment_id, segment_key=key, error=str(reply))
@@ -222,9 +224,22 @@ class Upkeep:
         return script(name)(self._client, base, segment.generation, *arguments)
 
 
-def _queue_status(environment_id: str, segment_keys: Sequence[str], store_ids: Sequence[str], pipe: Any) -> None:
+def read_incarnations(client: redis.Redis, store_ids: Sequence[str]) -> dict[str, str]:
+    """The present incarnation of each of these stores, as far as it is known (rule 12).
+
+    Raises:
+        Unavailable: the state server is away.
+    """
+    if not store_ids:
+        return {}
+    with state_errors():
+        found = cast("list[bytes | None]", client.hmget(keyspace.INCARNATIONS, list(store_ids)))
+    return {store_id: kept.decode() for store_id, kept in zip(store_ids, found, strict=True) if kept is not None}
+
+
+def _queue_status(environment_id: str, segment_keys: Sequence[str], asked: Sequence[str], pipe: Any) -> None:
     for key in segment_keys:
-        pipe.evalsha(script("status").sha, 1, keyspace.base(environment_id, key), *store_ids)
+        pipe.evalsha(script("status").sha, 1, keyspace.base(environment_id, key), *asked)
 
 
 def _status(segment: SegmentId, reply: Sequence[Any], store_ids: Sequence[str]) -> SegmentStatus:

@@ -11,11 +11,12 @@ import structlog
 
 from worker.errors import InvalidBatch, LeaseLost, Unavailable
 from worker.log.dead import DeadLetter
-from worker.log.entry import Entry, unpack_slice
+from worker.log.entry import Entry
 from worker.log.lease import Behind, Busy, Idle, Lease, Orphans
 from worker.model import SegmentId
 from worker.stores import SegmentStore, WriteSession
 from worker.sync.fold import fold
+from worker.sync.members import read_members
 from worker.wiring import Wiring
 
 # A drain ends itself and lets others run: a worker that is told to stop waits for no more than this, and one write.
@@ -191,16 +192,3 @@ class _Run:
             added=done.added,
             removed=done.removed,
         )
-
-
-def read_members(wiring: Wiring, entry: Entry) -> dict[str, bool]:
-    """What one entry says of its segment: context key -> True (add) or False (remove).
-
-    Raises:
-        InvalidBatch: it cannot be parsed under the requestParser that it was accepted with.
-        Unavailable: the state server is away, or its parser cannot be had or read.
-    """
-    if entry.kind == "slice":
-        return unpack_slice(entry.content())
-    # A body in the log names one cohort, and all its members could be read: others are stored as slices.
-    return wiring.parsers.get(entry.parser_digest).decode(entry.content(), entry.policy).cohorts[0].members
