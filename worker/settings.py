@@ -14,7 +14,7 @@ from worker.model import RedisStoreConfiguration
 # Celery's transports that keep messages outside of this process.
 BROKERS = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "sqs")
 
-Durability = Literal["fsync", "everysec", "memory"]
+Durability = Literal["fsync", "everysec", "replica", "memory"]
 
 
 class Settings(BaseSettings):
@@ -29,7 +29,12 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = Field(
         None, description="Celery's broker; the state server when unset. RabbitMQ and SQS URLs work too"
     )
-    durability: Durability = Field("fsync", description="what a 2xx promises: fsync, everysec or memory")
+    durability: Durability = Field("fsync", description="what a 2xx promises: fsync, everysec, replica or memory")
+    replicas: int = Field(1, ge=1, le=16, description="replicas that must have a payload, where durability is replica")
+    strict: bool = Field(
+        default=False,
+        description="start, and accept, only where the state server verifiably keeps what durability promises",
+    )
     host: str = Field("127.0.0.1", description="address the receiver listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the receiver listens on")
     max_body_bytes: int = Field(
@@ -49,6 +54,17 @@ class Settings(BaseSettings):
         le=10 * 365 * 86_400,
         description="how long applied batches stay in the log, for replay and rebuild",
     )
+    rejected_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="room for the bodies that were answered 400; 0 keeps none"
+    )
+    rejected_retention_seconds: int = Field(
+        7 * 86_400, ge=0, le=10 * 365 * 86_400, description="how long bodies that were answered 400 are kept"
+    )
+    # What is in the log and not in the stores yet, of one environment and in all: beyond it, payloads are answered 429.
+    most_pending_bytes: int = Field(1024**3, ge=0, description="most bytes waiting in one environment; 0: no bound")
+    most_pending_bytes_in_all: int = Field(4 * 1024**3, ge=0, description="most bytes waiting in all; 0: no bound")
+    most_pending_seconds: int = Field(0, ge=0, description="longest wait in one environment; 0: no bound")
+    most_pending_seconds_in_all: int = Field(0, ge=0, description="longest wait anywhere; 0: no bound")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @field_validator("state_url")
