@@ -9,8 +9,10 @@ from collections.abc import Callable
 import redis
 
 from worker.errors import Unavailable
+from worker.log.compaction import Compaction
 from worker.log.lease import DrainLog
 from worker.log.parsers import read_parser
+from worker.log.snapshots import Snapshots
 from worker.log.upkeep import Upkeep
 from worker.manifest.decoder import Decoder, decoder_from_text
 from worker.model import StoreRecord
@@ -119,6 +121,8 @@ class Wiring:
         self.directory = DirectoryCache(self.records)
         self.segment_keys = SegmentKeys(self.client)
         self.drain_log = DrainLog(self.client)
+        self.snapshots = Snapshots(self.client)
+        self.compaction = Compaction(self.client)
         self.upkeep = Upkeep(self.client)
         self.parsers = Parsers(self.client)
         self.stores = Stores(self.directory.fresh, opener)

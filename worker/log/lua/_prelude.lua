@@ -9,6 +9,7 @@ local function head_key(generation) return base .. ':g' .. generation .. ':head'
 local function dead_key(generation) return base .. ':g' .. generation .. ':dead' end
 local function late_key(generation) return base .. ':g' .. generation .. ':late' end
 local function late_entry_key(generation, id) return late_key(generation) .. ':' .. id end
+local function snapshot_key(generation, token) return base .. ':g' .. generation .. ':snapshot:' .. token end
 local function cursor_key(generation, store) return base .. ':g' .. generation .. ':cursor:' .. store end
 local function open_key(generation, store) return base .. ':g' .. generation .. ':open:' .. store end
 
