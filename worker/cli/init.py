@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.store_options import dynamodb_store, redis_store
 from worker.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -83,26 +83,12 @@ def _store(  # noqa: PLR0917 - the options, one by one
     Raises:
         Misconfigured: the options contradict each other, or cannot be read.
     """
-    from worker.model import RedisStoreConfiguration
-
     if store_url and table:
         raise Misconfigured("--store-url and --dynamodb-table are two stores; run `segsync init` once for each")
     if table:
-        return _dynamodb(table, region, endpoint, prefix), "refuse"
+        return dynamodb_store(table, region, endpoint=endpoint, prefix=prefix), "refuse"
     if region or endpoint:
         raise Misconfigured("--dynamodb-region and --dynamodb-endpoint need --dynamodb-table")
-    url = sys.stdin.readline().strip() if store_url == "-" else store_url
-    try:
-        found = RedisStoreConfiguration.from_url(url or settings.state_url.get_secret_value(), prefix or "")
-    except ValueError as error:
-        raise Misconfigured(f"the store's URL {error}") from None
     # Told nothing, init must not touch a store that somebody chose before.
-    return found, "refuse" if url or prefix else "keep"
-
-
-def _dynamodb(table: str, region: str | None, endpoint: str | None, prefix: str | None) -> StoreConfiguration:
-    from worker.model import DynamoDBStoreConfiguration
-
-    if not region:
-        raise Misconfigured("--dynamodb-table needs --dynamodb-region")
-    return DynamoDBStoreConfiguration(tableName=table, region=region, endpoint=endpoint, prefix=prefix or "")
+    wish: ExistingStore = "refuse" if store_url or prefix else "keep"
+    return redis_store(store_url or settings.state_url.get_secret_value(), prefix), wish
