@@ -16,6 +16,8 @@ from worker.log.snapshots import Snapshots
 from worker.log.upkeep import Upkeep
 from worker.manifest.decoder import Decoder, decoder_from_text
 from worker.model import StoreRecord
+from worker.records.brake import Brakes
+from worker.records.circuit import Circuits
 from worker.records.directory import Directory
 from worker.records.records import DirectoryCache, Records
 from worker.records.segment_keys import SegmentKeys
@@ -126,6 +128,8 @@ class Wiring:
         self.upkeep = Upkeep(self.client)
         self.parsers = Parsers(self.client)
         self.stores = Stores(self.directory.fresh, opener)
+        self.circuits = Circuits(self.client)
+        self.brakes = Brakes(self.client)
 
     def stores_of(self, environment_id: str) -> list[StoreRecord]:
         """The environment's stores that are on, oldest first.
