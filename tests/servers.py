@@ -178,6 +178,16 @@ class FakeRedisServer:
                 super().setup()
                 # fakeredis shows the address as a Python tuple; CLIENT INFO and CLIENT KILL have it as host:port.
                 self.current_client._client_info["addr"] = "{}:{}".format(*self.client_address)
+                read_response = self.current_client.read_response
+
+                def reply_or_refusal() -> Any:
+                    # fakeredis hangs up after an error reply; a real server goes on with what was sent behind it.
+                    try:
+                        return read_response()
+                    except redis.ResponseError as refusal:
+                        return refusal
+
+                self.current_client.read_response = reply_or_refusal  # type: ignore[method-assign, assignment]
 
         self._server = TcpFakeServer((self.host, 0), server_type="valkey")
         self._server.RequestHandlerClass = Handler
