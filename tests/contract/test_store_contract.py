@@ -15,12 +15,12 @@ from servers import FakeRedisServer, MotoServer, ValkeyServer, free_port
 
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import SegmentStore
+from worker.stores import SegmentStore, Sentinel
 from worker.stores.dynamodb import DynamoDBStore
 from worker.stores.layout import context_hash
 from worker.stores.memory import MemoryStore
 from worker.stores.redis import RedisStore
-from worker.stores.redis_session import WINDOW
+from worker.stores.redis_bulk import WINDOW
 
 REF = "beta-users.g1"
 OTHER_REF = "vip.g3"
@@ -60,7 +60,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 
 def _memory() -> Subject:
     store = MemoryStore()
-    return Subject(store, 2_000, lambda key: context_hash(key) in store._included)
+    return Subject(store, 2_000, lambda key: context_hash(key).encode() in store._included)
 
 
 def _redis(server: FakeRedisServer | ValkeyServer, prefix: str, window: int) -> Iterator[Subject]:
@@ -173,16 +173,17 @@ def test_any_text_is_a_context_key(subject: Subject, key: str) -> None:
 
 
 def test_freshness_is_unknown_until_it_is_set_and_then_what_was_set(subject: Subject) -> None:
+    sentinel = subject.store.claim("ours", 1)
     assert subject.store.synchronized_on() is None
-    subject.store.set_synchronized_on(1_750_000_000_000)
-    subject.store.set_synchronized_on(1_750_000_030_000)
+    assert subject.store.set_synchronized_on(1_750_000_000_000, sentinel)
+    assert subject.store.set_synchronized_on(1_750_000_030_000, sentinel)
     assert subject.store.synchronized_on() == 1_750_000_030_000
 
 
 def test_applying_a_patch_does_not_touch_freshness(subject: Subject) -> None:
     subject.write(["ann"])
     assert subject.store.synchronized_on() is None
-    subject.store.set_synchronized_on(17)
+    subject.store.set_synchronized_on(17, subject.store.claim("ours", 1))
     subject.write(["bob"], ["ann"])
     assert subject.store.synchronized_on() == 17
 
@@ -281,7 +282,9 @@ def test_launchdarklys_sdk_reads_the_freshness_that_was_set(subject: Subject) ->
     sdk = subject.sdk
     assert sdk is not None
     assert sdk.get_metadata().last_up_to_date is None
-    subject.store.set_synchronized_on(1_750_000_000_000)
+    sentinel = subject.store.claim("ours", 1)
+    assert sdk.get_metadata().last_up_to_date is None
+    subject.store.set_synchronized_on(1_750_000_000_000, sentinel)
     assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
 
 
@@ -314,7 +317,7 @@ def _write_somebody(store: SegmentStore) -> None:
         _write_somebody,
         lambda store: store.included("zoe-77"),
         lambda store: store.synchronized_on(),
-        lambda store: store.set_synchronized_on(1),
+        lambda store: store.set_synchronized_on(1, Sentinel("ours", 1)),
     ],
     ids=["write", "included", "synchronized_on", "set_synchronized_on"],
 )

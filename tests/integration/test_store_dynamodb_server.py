@@ -13,6 +13,7 @@ from servers import MotoServer
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores.dynamodb import DynamoDBStore
+from worker.stores.dynamodb_metadata import DynamoDBMetadata
 from worker.stores.layout import context_hash
 
 REF = "beta-users.g1"
@@ -44,9 +45,10 @@ def add(store: DynamoDBStore, *members: str) -> WriteCounts:
         return session.write(SegmentPatch(REF, list(members), []), lambda: None)
 
 
-def test_a_silent_endpoint_makes_a_write_fail_in_time_with_an_unknown_fate(
-    moto_server: MotoServer, silent_endpoint: str
+def test_an_endpoint_that_falls_silent_makes_a_write_fail_in_time_with_an_unknown_fate(
+    moto_server: MotoServer, silent_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(DynamoDBMetadata, "read_sentinel", lambda _: None)  # it is silent only from then on
     store = DynamoDBStore(configuration(moto_server, "any", endpoint=silent_endpoint), answer_timeout_s=0.3)
     started = time.monotonic()
     with pytest.raises(Unavailable, match="no answer in time") as raised:
@@ -88,7 +90,7 @@ def test_setting_freshness_keeps_what_others_store_beside_it(
     client = moto_server.client()
     key = {"namespace": {"S": "big_segments_metadata"}, "key": {"S": "big_segments_metadata"}}
     client.put_item(TableName=dynamodb_table, Item=key | {"lastVersion": {"S": "cursor-of-a-relay"}})
-    store.set_synchronized_on(17)
+    store.set_synchronized_on(17, store.claim("ours", 1))
     item = client.get_item(TableName=dynamodb_table, Key=key)["Item"]
     assert item["lastVersion"] == {"S": "cursor-of-a-relay"}
     assert item["synchronizedOn"] == {"N": "17"}

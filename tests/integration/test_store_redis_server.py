@@ -18,7 +18,8 @@ from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores.layout import context_hash, redis_include_key
 from worker.stores.redis import RedisStore
-from worker.stores.redis_session import WINDOW, RedisWriteSession
+from worker.stores.redis_bulk import WINDOW
+from worker.stores.redis_session import RedisWriteSession
 
 REF = "beta-users.g1"
 OpenStore = Callable[..., RedisStore]
@@ -207,7 +208,7 @@ def test_a_server_that_hides_its_clients_cannot_fence_but_can_be_written(
         enabled=True,
         passwords=["+least-secret"],
         keys=["launchdarkly:*"],
-        commands=["+sadd", "+srem", "+smembers", "+get", "+set"],
+        commands=["+sadd", "+srem", "+smembers", "+get", "+set", "+eval"],
     )
     try:
         least = open_store(valkey, username="least", password=SecretStr("least-secret"))
@@ -216,7 +217,7 @@ def test_a_server_that_hides_its_clients_cannot_fence_but_can_be_written(
             assert add(session, "ann") == WriteCounts(1, 0)
             assert not least.fence(connection_of(foreign))
             assert add(foreign, "bob") == WriteCounts(1, 0)
-        least.set_synchronized_on(17)
+        assert least.set_synchronized_on(17, least.claim("ours", 1))
         assert least.included("ann") == {REF}
         assert least.synchronized_on() == 17
     finally:
@@ -364,8 +365,9 @@ def test_a_replica_refuses_and_the_message_says_to_use_the_primary(
         add(session, "ann")
     assert not raised.value.fate_unknown
     with pytest.raises(Unavailable, match="READONLY") as raised:
-        store.set_synchronized_on(1)
+        store.claim("ours", 1)
     assert not raised.value.fate_unknown
+    assert raised.value.fault == "configuration"
 
 
 def test_a_database_number_out_of_range_is_told_at_checkout(valkey: ValkeyServer, open_store: OpenStore) -> None:

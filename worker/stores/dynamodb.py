@@ -1,7 +1,9 @@
 """The DynamoDB store, plain: one UpdateItem per member, a few in flight. It owns these items of its table:
 
-    namespace={prefix:}big_segments_user      key={context hash}                included: SS of segment refs
+    namespace={prefix:}big_segments_user      key={context hash}                  included: SS of segment refs
     namespace={prefix:}big_segments_metadata  key={prefix:}big_segments_metadata  synchronizedOn: N, epoch ms
+                                                                                  segsyncIncarnation: S, the sentinel's
+                                                                                  segsyncBeat: N, epoch ms
 
 ``{prefix:}`` is empty, without a colon, when there is no prefix. SDKs also read ``excluded``; nobody writes it.
 """
@@ -10,35 +12,37 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
+from worker.errors import Unavailable
+from worker.model import DynamoDBStoreConfiguration
+from worker.stores import dynamodb_check, dynamodb_reads
 from worker.stores.dynamodb_client import IN_FLIGHT, open_client
 from worker.stores.dynamodb_faults import unavailable
+from worker.stores.dynamodb_metadata import DynamoDBMetadata
+from worker.stores.dynamodb_session import DynamoDBWriteSession
 from worker.stores.layout import (
     DYNAMODB_INCLUDED,
     DYNAMODB_PARTITION_KEY,
     DYNAMODB_SORT_KEY,
-    DYNAMODB_SYNCHRONIZED_ON,
     context_hash,
-    context_hashes,
-    dynamodb_metadata_key,
     dynamodb_user_namespace,
-    portions,
+    proved_hashes,
 )
-from worker.stores.segment_store import BeforeWindow
+from worker.stores.segment_store import Sentinel
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
 
 # Members per window. At about 1 ms each, the caller is asked whether to go on a few times a second.
 WINDOW: Final = 200
-ANSWER_TIMEOUT_S: Final = 10.0
+# A process that is told to stop waits for one answer, and has ten seconds for all.
+ANSWER_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 
 
@@ -72,8 +76,11 @@ class DynamoDBStore:
         """See ``SegmentStore``. Threads belong to the session, so that none is inherited over a fork."""
         with self._answered():
             client = self._open_client()
+            sentinel = self._metadata(client).read_sentinel()
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="dynamodb-write") as executor:
-            yield DynamoDBWriteSession(client, executor, self._configuration, where=self._where, window=self._window)
+            yield DynamoDBWriteSession(
+                client, executor, self._configuration, sentinel, where=self._where, window=self._window
+            )
 
     def fence(self, connection: str) -> bool:  # noqa: ARG002 - the seam names it
         """Never certain here: see the class."""
@@ -90,28 +97,65 @@ class DynamoDBStore:
             )
         return set(found.get("Item", {}).get(DYNAMODB_INCLUDED, {}).get("SS", ()))
 
+    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+        """See ``SegmentStore``. Consistent reads, a hundred in each request."""
+        proved_hashes(hashes)
+        with self._answered():
+            return dynamodb_reads.read_inclusions(self._open_client(), self._configuration, segment_ref, hashes)
+
+    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+        """See ``SegmentStore``. Consistent reads, a megabyte in each page."""
+        with self._answered():
+            pages = dynamodb_reads.read_pages(self._open_client(), self._configuration)
+        while True:
+            with self._answered():
+                page = next(pages, None)
+            if page is None:
+                return
+            if page:
+                yield page
+
+    def holds_members(self) -> bool:
+        """See ``SegmentStore``. A consistent read."""
+        with self._answered():
+            return dynamodb_reads.holds_members(self._open_client(), self._configuration)
+
+    def sentinel(self) -> Sentinel | None:
+        """See ``SegmentStore``. A consistent read."""
+        with self._answered():
+            return self._metadata().read_sentinel()
+
+    def claim(self, incarnation: str, beat_ms: int) -> Sentinel:
+        """See ``SegmentStore``."""
+        with self._answered(writes=True):
+            held = self._metadata().claim(Sentinel(incarnation, beat_ms))
+        if held is None:
+            raise Unavailable(f"DynamoDB table {self._where}: it is being wiped; wait until it is", dependency="store")
+        return held
+
+    def replace_sentinel(self, incarnation: str, beat_ms: int) -> None:
+        """See ``SegmentStore``."""
+        with self._answered(writes=True):
+            self._metadata().replace(Sentinel(incarnation, beat_ms))
+
     def synchronized_on(self) -> int | None:
         """See ``SegmentStore``. A consistent read."""
-        key = dynamodb_metadata_key(self._configuration.prefix)
         with self._answered():
-            found = self._open_client().get_item(
-                TableName=self._configuration.tableName,
-                Key={DYNAMODB_PARTITION_KEY: {"S": key}, DYNAMODB_SORT_KEY: {"S": key}},
-                ConsistentRead=True,
-            )
-        value = found.get("Item", {}).get(DYNAMODB_SYNCHRONIZED_ON, {}).get("N")
-        return None if value is None else int(value)
+            return self._metadata().read_freshness()
 
-    def set_synchronized_on(self, epoch_ms: int) -> None:
+    def set_synchronized_on(self, epoch_ms: int, sentinel: Sentinel) -> bool:
         """See ``SegmentStore``. Other attributes of the item stay: LaunchDarkly's relay keeps its cursor there."""
-        key = dynamodb_metadata_key(self._configuration.prefix)
         with self._answered(writes=True):
-            self._open_client().update_item(
-                TableName=self._configuration.tableName,
-                Key={DYNAMODB_PARTITION_KEY: {"S": key}, DYNAMODB_SORT_KEY: {"S": key}},
-                UpdateExpression=f"SET {DYNAMODB_SYNCHRONIZED_ON} = :now",
-                ExpressionAttributeValues={":now": {"N": str(epoch_ms)}},
-            )
+            return self._metadata().write_freshness(epoch_ms, sentinel)
+
+    def check(self) -> list[str]:
+        """See ``SegmentStore``."""
+        try:
+            with self._answered():
+                faults = dynamodb_check.find_faults(self._open_client(), self._configuration)
+        except Unavailable as fault:
+            return [str(fault)]
+        return [f"DynamoDB table {self._where}: {fault}" for fault in faults]
 
     def close(self) -> None:
         """See ``SegmentStore``."""
@@ -128,89 +172,12 @@ class DynamoDBStore:
                 self._pid = os.getpid()
             return self._client
 
+    def _metadata(self, client: DynamoDBClient | None = None) -> DynamoDBMetadata:
+        return DynamoDBMetadata(client or self._open_client(), self._configuration)
+
     @contextmanager
     def _answered(self, *, writes: bool = False) -> Iterator[None]:
         try:
             yield
         except (BotoCoreError, ClientError) as fault:
             raise unavailable(fault, self._where, writes=writes) from fault
-
-
-class DynamoDBWriteSession:
-    """A ``WriteSession``: every window is answered in full before the next one starts."""
-
-    connection: str | None = None
-
-    def __init__(
-        self,
-        client: DynamoDBClient,
-        executor: ThreadPoolExecutor,
-        configuration: DynamoDBStoreConfiguration,
-        *,
-        where: str,
-        window: int,
-    ) -> None:
-        self._client = client
-        self._executor = executor
-        self._table = configuration.tableName
-        self._namespace = dynamodb_user_namespace(configuration.prefix)
-        self._where = where
-        self._window = window
-
-    def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
-        """See ``WriteSession``."""
-        added = removed = 0
-        for portion in portions(patch, self._window):
-            before_window()
-            added += self._each(portion.add, lambda hashed: self._add(hashed, patch.segment_ref))
-            removed += self._each(portion.remove, lambda hashed: self._remove(hashed, patch.segment_ref))
-        return WriteCounts(added, removed)
-
-    def _each(self, context_keys: list[str], change: Callable[[str], bool]) -> int:
-        """Run one change per member and count those that changed something.
-
-        Returns only when everything sent was answered or given up. After the first fault nothing more is sent.
-        """
-        faults: list[BotoCoreError | ClientError] = []
-
-        def run(hashed: bytes) -> bool:
-            if faults:
-                return False
-            try:
-                return change(hashed.decode())
-            except (BotoCoreError, ClientError) as fault:
-                faults.append(fault)
-                return False
-
-        changed = sum(self._executor.map(run, context_hashes(context_keys)))
-        if faults:
-            # Of several faults in flight, tell the one that leaves most open.
-            told = [unavailable(fault, self._where, writes=True) for fault in faults]
-            raise max(told, key=lambda error: error.fate_unknown) from faults[0]
-        return changed
-
-    def _add(self, hashed: str, segment_ref: str) -> bool:
-        answer = self._client.update_item(
-            TableName=self._table,
-            Key={DYNAMODB_PARTITION_KEY: {"S": self._namespace}, DYNAMODB_SORT_KEY: {"S": hashed}},
-            UpdateExpression=f"ADD {DYNAMODB_INCLUDED} :refs",
-            ExpressionAttributeValues={":refs": {"SS": [segment_ref]}},
-            # Not UPDATED_OLD: whether it tells of a set that ADD left as it was is not documented.
-            ReturnValues="ALL_OLD",
-        )
-        before = answer.get("Attributes", {}).get(DYNAMODB_INCLUDED, {}).get("SS", ())
-        return segment_ref not in before
-
-    def _remove(self, hashed: str, segment_ref: str) -> bool:
-        try:
-            self._client.update_item(
-                TableName=self._table,
-                Key={DYNAMODB_PARTITION_KEY: {"S": self._namespace}, DYNAMODB_SORT_KEY: {"S": hashed}},
-                UpdateExpression=f"DELETE {DYNAMODB_INCLUDED} :refs",
-                # Without a condition, DELETE creates an empty item for a context that has none.
-                ConditionExpression=f"contains({DYNAMODB_INCLUDED}, :ref)",
-                ExpressionAttributeValues={":refs": {"SS": [segment_ref]}, ":ref": {"S": segment_ref}},
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True

@@ -1,9 +1,13 @@
-"""What LaunchDarkly's SDKs read: how a context key is hashed, and how keys and items are named."""
+"""What LaunchDarkly's SDKs read: how a context key is hashed, and how keys and items are named.
+
+Beside it stands what is segsync's own, and no SDK asks for: the sentinel, which says whose store this is and when it
+was last told so, and probes that vanish again when a person has the store checked.
+"""
 
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 
 from worker.model import SegmentPatch
@@ -13,6 +17,11 @@ DYNAMODB_PARTITION_KEY = "namespace"
 DYNAMODB_SORT_KEY = "key"
 DYNAMODB_INCLUDED = "included"
 DYNAMODB_SYNCHRONIZED_ON = "synchronizedOn"
+# The sentinel, on the metadata item. SDKs and LaunchDarkly's relay take the attributes they know and leave the rest.
+DYNAMODB_INCARNATION = "segsyncIncarnation"
+DYNAMODB_BEAT = "segsyncBeat"
+
+HASH_BYTES = 44
 
 
 def context_hashes(context_keys: Iterable[str]) -> list[bytes]:
@@ -23,6 +32,22 @@ def context_hashes(context_keys: Iterable[str]) -> list[bytes]:
 def context_hash(context_key: str) -> str:
     """Hash one context key, as text."""
     return context_hashes([context_key])[0].decode()
+
+
+def is_hash(name: bytes) -> bool:
+    """Whether this can be a context hash; other keys and items may lie where contexts' do."""
+    return len(name) == HASH_BYTES and name.isascii()
+
+
+def proved_hashes(hashes: Sequence[bytes]) -> Sequence[bytes]:
+    """The same hashes: bulk commands are joined by their length, and one of another length would garble the rest.
+
+    Raises:
+        ValueError: one of them is no context hash.
+    """
+    if not all(map(is_hash, hashes)):
+        raise ValueError("a context hash has 44 ASCII characters")
+    return hashes
 
 
 def portions(patch: SegmentPatch, size: int) -> Iterator[SegmentPatch]:
@@ -45,6 +70,16 @@ def redis_include_key(prefix: str, hashed: str) -> str:
 def redis_synchronized_on_key(prefix: str) -> str:
     """The Redis STRING with the store's freshness, in epoch milliseconds."""
     return f"{prefix}:big_segments_synchronized_on"
+
+
+def redis_sentinel_key(prefix: str) -> str:
+    """The Redis STRING with the sentinel: its incarnation, a space, its beat in epoch milliseconds."""
+    return f"{prefix}:segsync_sentinel"
+
+
+def redis_probe_keys(prefix: str) -> tuple[str, str]:
+    """A SET and a STRING to try permissions on; the first is named like a context's, and can be no context's hash."""
+    return redis_include_key(prefix, "segsync_probe"), f"{prefix}:segsync_probe"
 
 
 def dynamodb_user_namespace(prefix: str) -> str:

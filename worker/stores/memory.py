@@ -1,79 +1,140 @@
 """A store in this process's memory: the reference implementation of the seam, for tests and for reading.
 
-Keyspace: context hash -> set of segment refs; one freshness for all.
+Keyspace: context hash -> set of segment refs; one freshness and one sentinel for all.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from worker.errors import Unavailable
 from worker.model import SegmentPatch, WriteCounts
-from worker.stores.layout import context_hash, portions
-from worker.stores.segment_store import BeforeWindow
+from worker.stores.layout import context_hash, context_hashes, portions, proved_hashes
+from worker.stores.segment_store import BeforeWindow, Sentinel
 
 WINDOW = 2_000
 
 
 class MemoryStore:
-    """The whole contract in a page. Set ``away`` to see how a caller takes a store that is down."""
+    """The whole contract in a page.
+
+    Set ``away`` to see how a caller takes a store that is down, ``process`` for one that was restarted; ``wipe`` it.
+    """
 
     def __init__(self) -> None:
         self.away = False
-        self._included: dict[str, set[str]] = {}
+        self.process = "memory"
+        self._included: dict[bytes, set[str]] = {}
         self._synchronized_on: int | None = None
+        self._sentinel: Sentinel | None = None
         self._lock = threading.Lock()
 
     @contextmanager
     def session(self) -> Iterator[MemorySession]:
         """See ``SegmentStore``."""
-        self._check()
+        self._answer()
         yield MemorySession(self)
 
     def fence(self, connection: str) -> bool:  # noqa: ARG002 - the seam names it
         """Nothing is ever late in memory."""
-        self._check()
+        self._answer()
         return True
 
     def included(self, context_key: str) -> set[str]:
         """See ``SegmentStore``."""
-        self._check()
+        self._answer()
         with self._lock:
-            return set(self._included.get(context_hash(context_key), ()))
+            return set(self._included.get(context_hash(context_key).encode(), ()))
+
+    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+        """See ``SegmentStore``."""
+        proved_hashes(hashes)
+        self._answer()
+        with self._lock:
+            return [segment_ref in self._included.get(hashed, ()) for hashed in hashes]
+
+    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+        """See ``SegmentStore``."""
+        self._answer()
+        with self._lock:
+            content = iter([(hashed, set(refs)) for hashed, refs in self._included.items()])
+        while page := list(islice(content, WINDOW)):
+            self._answer()
+            yield page
+
+    def holds_members(self) -> bool:
+        """See ``SegmentStore``."""
+        self._answer()
+        return bool(self._included)
+
+    def sentinel(self) -> Sentinel | None:
+        """See ``SegmentStore``."""
+        self._answer()
+        return self._sentinel
+
+    def claim(self, incarnation: str, beat_ms: int) -> Sentinel:
+        """See ``SegmentStore``."""
+        self._answer()
+        with self._lock:
+            self._sentinel = self._sentinel or Sentinel(incarnation, beat_ms)
+            return self._sentinel
+
+    def replace_sentinel(self, incarnation: str, beat_ms: int) -> None:
+        """See ``SegmentStore``."""
+        self._answer()
+        with self._lock:
+            self._sentinel = Sentinel(incarnation, beat_ms)
 
     def synchronized_on(self) -> int | None:
         """See ``SegmentStore``."""
-        self._check()
+        self._answer()
         return self._synchronized_on
 
-    def set_synchronized_on(self, epoch_ms: int) -> None:
+    def set_synchronized_on(self, epoch_ms: int, sentinel: Sentinel) -> bool:
         """See ``SegmentStore``."""
-        self._check()
-        self._synchronized_on = epoch_ms
+        self._answer()
+        with self._lock:
+            held = self._sentinel
+            if held is None or held.incarnation != sentinel.incarnation:
+                return False
+            self._sentinel = Sentinel(held.incarnation, max(held.beat_ms, sentinel.beat_ms))
+            self._synchronized_on = epoch_ms
+            return True
+
+    def check(self) -> list[str]:
+        """See ``SegmentStore``."""
+        return ["the store in memory was told to be away; tell it to be back"] if self.away else []
 
     def close(self) -> None:
         """There is nothing to give back; the content stays."""
 
-    def apply(self, patch: SegmentPatch) -> WriteCounts:
+    def wipe(self) -> None:
+        """Forget everything, as a server does that restarts without its data; also while it is away."""
+        with self._lock:
+            self._included.clear()
+            self._synchronized_on = self._sentinel = None
+
+    def change(self, segment_ref: str, add: Iterable[bytes], remove: Iterable[bytes]) -> WriteCounts:
         """Change membership at once, and count what really changed."""
-        self._check()
+        self._answer()
         added = removed = 0
         with self._lock:
-            for hashed in map(context_hash, patch.add):
+            for hashed in add:
                 refs = self._included.setdefault(hashed, set())
-                added += patch.segment_ref not in refs
-                refs.add(patch.segment_ref)
-            for hashed in map(context_hash, patch.remove):
+                added += segment_ref not in refs
+                refs.add(segment_ref)
+            for hashed in remove:
                 refs = self._included.get(hashed, set())
-                removed += patch.segment_ref in refs
-                refs.discard(patch.segment_ref)
+                removed += segment_ref in refs
+                refs.discard(segment_ref)
                 if not refs:
                     self._included.pop(hashed, None)
         return WriteCounts(added, removed)
 
-    def _check(self) -> None:
+    def _answer(self) -> None:
         if self.away:
             raise Unavailable("the store in memory was told to be away", dependency="store")
 
@@ -84,13 +145,25 @@ class MemorySession:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self.connection: str | None = f"memory-{id(self)}"
+        self.sentinel = store.sentinel()
+        self.process = store.process
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``."""
         added = removed = 0
         for portion in portions(patch, WINDOW):
             before_window()
-            counts = self._store.apply(portion)
+            counts = self._store.change(
+                portion.segment_ref, context_hashes(portion.add), context_hashes(portion.remove)
+            )
             added += counts.added
             removed += counts.removed
         return WriteCounts(added, removed)
+
+    def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
+        """See ``WriteSession``."""
+        removed = 0
+        for start in range(0, len(proved_hashes(hashes)), WINDOW):
+            before_window()
+            removed += self._store.change(segment_ref, (), hashes[start : start + WINDOW]).removed
+        return removed

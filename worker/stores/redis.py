@@ -2,31 +2,41 @@
 
     {prefix}:big_segment_include:{context hash}   SET      segment refs that include the context
     {prefix}:big_segments_synchronized_on         STRING   freshness, epoch milliseconds
+    {prefix}:segsync_sentinel                     STRING   incarnation, a space, beat in epoch milliseconds
 
-SDKs also read ``{prefix}:big_segment_exclude:{context hash}``; synced segments never exclude anybody.
+SDKs also read ``{prefix}:big_segment_exclude:{context hash}``; synced segments never exclude anybody. ``check`` writes
+``{prefix}:big_segment_include:segsync_probe`` and ``{prefix}:segsync_probe``, and takes them away again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
+import hiredis
 import redis
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 
+from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration
-from worker.stores.layout import context_hash, redis_include_key, redis_synchronized_on_key
+from worker.stores import redis_check, redis_metadata, redis_reads
+from worker.stores.layout import context_hash, proved_hashes, redis_include_key
+from worker.stores.redis_bulk import WINDOW, socket_of
 from worker.stores.redis_faults import DRIVER_ERRORS, unavailable
-from worker.stores.redis_session import WINDOW, RedisWriteSession
+from worker.stores.redis_link import Greeting, ask, greet
+from worker.stores.redis_session import RedisWriteSession
+from worker.stores.segment_store import Sentinel
 
-# A write that is not answered for this long has an unknown fate; a pause for an fsync or a fork is shorter.
-ANSWER_TIMEOUT_S: Final = 10.0
+# A write that is not answered for this long has an unknown fate; a pause for an fsync or a fork is shorter. A process
+# that is told to stop waits for one, and has ten seconds for all.
+ANSWER_TIMEOUT_S: Final = 5.0
 # Everything else is one small command: a store that has not answered it by then is away, and whoever asked has other
 # stores to serve.
 ASK_TIMEOUT_S: Final = 3.0
 CONNECT_TIMEOUT_S: Final = 3.0
-_CLIENT_NAME: Final = "segsync"
+# Error replies: whatever they refuse has been answered.
+_REFUSALS: Final = (ResponseError, AuthenticationError, hiredis.ReplyError)
 
 
 class RedisStore:
@@ -77,12 +87,11 @@ class RedisStore:
         another drain that was handed the same connection.
         """
         with self._connection() as link:
-            identity = self._identify_or_replace(link)
-            socket = link._get_socket()  # noqa: SLF001 - redis-py offers no public way to its socket
-            assert socket is not None, "the connection was proved a moment ago"
+            greeting = self._greet_or_replace(link)
+            socket = socket_of(link)
             socket.settimeout(self._answer_timeout_s)
             try:
-                yield RedisWriteSession(link, identity, prefix=self._prefix, where=self._where, window=self._window)
+                yield RedisWriteSession(link, greeting, prefix=self._prefix, where=self._where, window=self._window)
             except BaseException:
                 link.disconnect()
                 raise
@@ -96,27 +105,72 @@ class RedisStore:
             try:
                 # Both filters: after a restart of the server, the id alone may be somebody else's. How many it
                 # killed, one or none, does not matter: no such client, no bytes to come.
-                _ask(link, "CLIENT", "KILL", "ID", client_id, "ADDR", address)
+                ask(link, "CLIENT", "KILL", "ID", client_id, "ADDR", address)
             except ResponseError:
                 return False
             return True
 
     def included(self, context_key: str) -> set[str]:
         """See ``SegmentStore``."""
-        with self._connection() as link, self._answered():
-            refs = _ask(link, "SMEMBERS", redis_include_key(self._prefix, context_hash(context_key)))
+        with self._connection() as link, self._answered(of_a_member=True):
+            refs = ask(link, "SMEMBERS", redis_include_key(self._prefix, context_hash(context_key)))
             return {ref.decode() for ref in refs}
+
+    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+        """See ``SegmentStore``."""
+        proved_hashes(hashes)
+        with self._connection() as link, self._answered(of_a_member=True):
+            return redis_reads.read_inclusions(link, self._prefix, segment_ref, hashes)
+
+    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+        """See ``SegmentStore``."""
+        with self._connection() as link:
+            pages = redis_reads.read_pages(link, self._prefix)
+            while True:
+                with self._answered(of_a_member=True):
+                    page = next(pages, None)
+                if page is None:
+                    return
+                if page:
+                    yield page
+
+    def holds_members(self) -> bool:
+        """See ``SegmentStore``. Looks through the whole database when there is nobody."""
+        with self._connection() as link, self._answered(of_a_member=True):
+            return redis_reads.holds_members(link, self._prefix)
+
+    def sentinel(self) -> Sentinel | None:
+        """See ``SegmentStore``."""
+        with self._connection() as link, self._answered():
+            return redis_metadata.read(link, self._prefix)
+
+    def claim(self, incarnation: str, beat_ms: int) -> Sentinel:
+        """See ``SegmentStore``."""
+        with self._connection() as link, self._answered(writes=True):
+            return redis_metadata.claim(link, self._prefix, Sentinel(incarnation, beat_ms))
+
+    def replace_sentinel(self, incarnation: str, beat_ms: int) -> None:
+        """See ``SegmentStore``."""
+        with self._connection() as link, self._answered(writes=True):
+            redis_metadata.replace(link, self._prefix, Sentinel(incarnation, beat_ms))
 
     def synchronized_on(self) -> int | None:
         """See ``SegmentStore``."""
         with self._connection() as link, self._answered():
-            value = _ask(link, "GET", redis_synchronized_on_key(self._prefix))
-            return None if value is None else int(value)
+            return redis_metadata.read_freshness(link, self._prefix)
 
-    def set_synchronized_on(self, epoch_ms: int) -> None:
+    def set_synchronized_on(self, epoch_ms: int, sentinel: Sentinel) -> bool:
         """See ``SegmentStore``."""
         with self._connection() as link, self._answered(writes=True):
-            _ask(link, "SET", redis_synchronized_on_key(self._prefix), epoch_ms)
+            return redis_metadata.write_freshness(link, self._prefix, epoch_ms, sentinel)
+
+    def check(self) -> list[str]:
+        """See ``SegmentStore``."""
+        try:
+            with self._connection() as link, self._answered():
+                return [f"Redis store {self._where}: {fault}" for fault in redis_check.find_faults(link, self._prefix)]
+        except Unavailable as fault:
+            return [str(fault)]
 
     def close(self) -> None:
         """See ``SegmentStore``. Sessions that are open keep their connections until they end."""
@@ -131,64 +185,24 @@ class RedisStore:
         finally:
             self._pool.release(link)
 
-    def _identify_or_replace(self, link: redis.Connection) -> str | None:
-        """Prove with a round trip that the connection lives, replacing it once, and learn who it is."""
+    def _greet_or_replace(self, link: redis.Connection) -> Greeting:
+        """Prove with a round trip that the connection lives, replacing it once, and learn who is at its ends."""
         with self._answered():
             try:
-                return _identify(link)
-            except AuthenticationError:
+                return greet(link, self._prefix)
+            except (AuthenticationError, BusyLoadingError):
                 raise
             except redis.exceptions.ConnectionError:
                 # It was idle, and the server or something between has closed it. Nothing was written yet. One that
                 # only does not answer is not tried twice: a store that hangs must not cost twice the time.
                 link.disconnect()
                 link.connect()
-                return _identify(link)
+                return greet(link, self._prefix)
 
     @contextmanager
-    def _answered(self, *, writes: bool = False) -> Iterator[None]:
+    def _answered(self, *, writes: bool = False, of_a_member: bool = False) -> Iterator[None]:
         try:
             yield
         except DRIVER_ERRORS as fault:
-            lost = not isinstance(fault, ResponseError | AuthenticationError)
-            raise unavailable(fault, self._where, fate_unknown=writes and lost) from fault
-
-
-def _ask(link: redis.Connection, *command: str | int) -> Any:
-    """One command, one reply; whatever goes wrong between the two closes the connection."""
-    try:
-        link.send_packed_command(link.pack_command(*command), check_health=False)
-        return link.read_response()
-    except ResponseError:
-        raise
-    except BaseException:
-        link.disconnect()
-        raise
-
-
-def _identify(link: redis.Connection) -> str | None:
-    """Name the connection and ask the server who it is; None where the server tells nobody (then no fencing)."""
-    _, told = _ask_permitted(link, ("CLIENT", "SETNAME", _CLIENT_NAME), ("CLIENT", "INFO"))
-    # As the server sees it: behind NAT our own idea of our address is of no use to CLIENT KILL.
-    fields = dict(pair.partition("=")[::2] for pair in (told or b"").decode().split())
-    if not fields.get("id") or not fields.get("addr"):
-        return None
-    return f"{fields['id']} {fields['addr']}"
-
-
-def _ask_permitted(link: redis.Connection, *commands: tuple[str, ...]) -> list[bytes | None]:
-    """Several commands in one round trip; None for each that the server refuses."""
-    try:
-        link.send_packed_command(link.pack_commands(commands), check_health=False)
-        return [_reply_or_refusal(link) for _ in commands]
-    except BaseException:
-        link.disconnect()
-        raise
-
-
-def _reply_or_refusal(link: redis.Connection) -> bytes | None:
-    try:
-        reply: bytes = link.read_response()
-    except ResponseError:
-        return None
-    return reply
+            lost = writes and not isinstance(fault, _REFUSALS)
+            raise unavailable(fault, self._where, fate_unknown=lost, of_a_member=of_a_member) from fault

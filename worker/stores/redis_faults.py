@@ -5,27 +5,40 @@ from __future__ import annotations
 import hiredis
 import redis
 
-from worker.errors import Unavailable
+from worker.errors import Fault, Unavailable
+from worker.stores.addressing import is_misaddressed
 
 # What a driver, a socket or a reply parser raises. Anything else is our own bug and is left as it is.
 DRIVER_ERRORS = (redis.RedisError, redis.exceptions.ChildDeadlockedError, hiredis.HiredisError, OSError)
 
-# Error replies by their code. Only the code is ever repeated: the text of a reply may quote keys or arguments.
-_ADVICE = {
-    "OOM": "it is out of memory; raise its maxmemory or free space",
-    "READONLY": "it is a read-only replica; point the store at the primary",
-    "NOAUTH": "it wants a password; set the store's username and password",
-    "WRONGPASS": "it refuses the username or password; correct the store's credentials",
-    "NOPERM": "its user lacks a permission; allow SADD, SREM, SMEMBERS, GET and SET on the store's prefix",
-    "LOADING": "it is loading its data; it will be ready when that is done",
-    "BUSY": "a script blocks it; wait for the script or stop it with SCRIPT KILL",
-    "MISCONF": "it cannot save to disk and so refuses writes; see the server's log",
-    "MASTERDOWN": "it is a replica without its primary; point the store at the primary",
-    "WRONGTYPE": "a key of the layout holds another type; something else uses this prefix, choose another one",
-    "MOVED": "it is a node of a cluster; the store must be a single primary",
-    "CLUSTERDOWN": "its cluster is down; the store must be a single primary",
-    "ERR": "it does not know a command or its database number; see the database setting and the server's version",
-    "NOREPLICAS": "it has too few replicas to take writes; see min-replicas-to-write",
+# Error replies by their code: what to do, and how soon trying again is of use. Only the code is ever repeated: the text
+# of a reply may quote keys or arguments.
+_ADVICE: dict[str, tuple[Fault, str]] = {
+    "OOM": ("transient", "it is out of memory; raise its maxmemory or free space"),
+    "LOADING": ("transient", "it is loading its data; it will be ready when that is done"),
+    "BUSY": ("transient", "a script blocks it; wait for the script or stop it with SCRIPT KILL"),
+    "MISCONF": ("transient", "it cannot save to disk and so refuses writes; see the server's log"),
+    "NOREPLICAS": ("transient", "it has too few replicas to take writes; see min-replicas-to-write"),
+    "READONLY": ("configuration", "it is a read-only replica; point the store at the primary"),
+    "MASTERDOWN": ("configuration", "it is a replica without its primary; point the store at the primary"),
+    "NOAUTH": ("configuration", "it wants a password; set the store's username and password"),
+    "WRONGPASS": ("configuration", "it refuses the username or password; correct the store's credentials"),
+    "DENIED": ("configuration", "it takes local clients only; turn its protected mode off, or set a password"),
+    "NOPERM": (
+        "configuration",
+        "its user lacks a permission; allow SADD, SREM, SMEMBERS, SISMEMBER, SCAN, GET, SET, EVAL on the prefix",
+    ),
+    "MOVED": ("configuration", "it is a node of a cluster; the store must be a single primary"),
+    "CROSSSLOT": ("configuration", "it is a node of a cluster; the store must be a single primary"),
+    "CLUSTERDOWN": ("configuration", "its cluster is down; the store must be a single primary"),
+    "ERR": (
+        "configuration",
+        "it does not know a command or its database number; see the database setting and the server's version",
+    ),
+    "WRONGTYPE": (
+        "item",
+        "a key of the layout holds another type; something else uses this prefix, choose another one",
+    ),
 }
 # redis-py strips the code off some errors; an AuthenticationError is all that is left of "ERR invalid password".
 _CODE_OF_CLASS = {
@@ -35,28 +48,43 @@ _CODE_OF_CLASS = {
 }
 
 
-def unavailable(fault: BaseException, where: str, *, fate_unknown: bool = False) -> Unavailable:
+def unavailable(
+    fault: BaseException, where: str, *, fate_unknown: bool = False, of_a_member: bool = False
+) -> Unavailable:
     """What to raise, ``from fault``, in place of an error of the driver.
 
     Args:
         fault: what the driver raised, or an error reply.
         where: ``host:port`` of the store.
         fate_unknown: something sent was not answered.
+        of_a_member: members' keys were asked for: only one of theirs may be spoilt alone. Of the other keys there is
+            one each, and without it the whole store is of no use.
     """
-    reason = _reason(fault)
+    kind, reason = _judge(fault)
+    if kind == "item" and not of_a_member:
+        kind = "configuration"
     fate = "; what was sent and not answered may still land" if fate_unknown else ""
-    return Unavailable(f"Redis store {where}: {reason}{fate}", dependency="store", fate_unknown=fate_unknown)
+    return Unavailable(
+        f"Redis store {where}: {reason}{fate}", dependency="store", fate_unknown=fate_unknown, fault=kind
+    )
 
 
-def _reason(fault: BaseException) -> str:
+def reason_of(fault: BaseException) -> str:
+    """What happened and what to do, without saying where."""
+    return _judge(fault)[1]
+
+
+def _judge(fault: BaseException) -> tuple[Fault, str]:
     code = _code(fault)
     if code is not None:
-        return f"it answered {code}: {_ADVICE.get(code, 'see the documentation of this Redis error')}"
+        kind, advice = _ADVICE.get(code, ("transient", "see the documentation of this Redis error"))
+        return kind, f"it answered {code}: {advice}"
     if isinstance(fault, redis.exceptions.TimeoutError | TimeoutError):
-        return "no answer in time; see whether it hangs, is overloaded, or a firewall swallows the connection"
+        return "transient", "no answer in time; see whether it hangs, is overloaded, or a firewall swallows packets"
     if isinstance(fault, redis.exceptions.MaxConnectionsError):
-        return "this process uses all its connections; run fewer drains in one process"
-    return f"cannot be reached ({fault}); see whether it runs, and whether host, port and TLS are right"
+        return "transient", "this process uses all its connections; run fewer drains in one process"
+    kind = "configuration" if is_misaddressed(fault) else "transient"
+    return kind, f"cannot be reached ({fault}); see whether it runs, and whether host, port and TLS are right"
 
 
 def _code(fault: BaseException) -> str | None:

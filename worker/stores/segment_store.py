@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from worker.model import SegmentPatch, WriteCounts
 
 BeforeWindow = Callable[[], None]
+
+
+class Sentinel(NamedTuple):
+    """What segsync leaves in a store to know it again: wiped, foreign, re-pointed or rolled back, it shows here.
+
+    Attributes:
+        incarnation: a random id without spaces, new whenever the store is filled from nothing.
+        beat_ms: when it was last told that it is the one, in epoch milliseconds; a copy from before has an older one.
+    """
+
+    incarnation: str
+    beat_ms: int
 
 
 class WriteSession(Protocol):
@@ -20,6 +32,17 @@ class WriteSession(Protocol):
 
         Known before anything is written: it is kept in the open mark, and ``SegmentStore.fence`` takes it. It
         holds no secret. A session never replaces its connection: once that is broken, every write raises.
+        """
+
+    @property
+    def sentinel(self) -> Sentinel | None:
+        """The store's sentinel as it was at checkout, read over that same connection; None when there is none."""
+
+    @property
+    def process(self) -> str:
+        """Who answered at checkout: opaque; another text means another server process, or one in another role.
+
+        What such a one was told before may be gone from it. Empty where the store does not tell.
         """
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
@@ -38,15 +61,33 @@ class WriteSession(Protocol):
                 it perhaps applied. Nothing is ever retried in here.
         """
 
+    def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
+        """Make contexts not included in the segment that are known by their hashes alone: strays, found by ``scan``.
 
-class SegmentStore(Protocol):
-    """A store in the layout that LaunchDarkly's SDKs read. Safe to share between threads; not between forks."""
+        In everything else as ``write``.
 
-    def session(self) -> AbstractContextManager[WriteSession]:
-        """Check out a live connection for one drain.
+        Returns:
+            How many were really removed.
 
         Raises:
-            Unavailable: it cannot be had (nothing has been written: ``fate_unknown`` is False).
+            Unavailable: as ``write``.
+            ValueError: something is no context hash; nothing was sent.
+        """
+
+
+class SegmentStore(Protocol):
+    """A store in the layout that LaunchDarkly's SDKs read. Safe to share between threads; not between forks.
+
+    Reads see every write that was answered before they began. Every method but ``check`` and ``close`` raises
+    ``Unavailable`` when the store is away or refuses; ``fate_unknown`` is then as with ``WriteSession.write``.
+    """
+
+    def session(self) -> AbstractContextManager[WriteSession]:
+        """Check out a live connection for one drain, and read who is at its other end.
+
+        Raises:
+            Unavailable: it cannot be had, or the sentinel cannot be read, which is never taken for "there is none".
+                Nothing has been written: ``fate_unknown`` is False.
         """
 
     def fence(self, connection: str) -> bool:
@@ -54,30 +95,56 @@ class SegmentStore(Protocol):
 
         Returns:
             True when that is certain now; False when this store cannot tell (the caller then waits instead).
-
-        Raises:
-            Unavailable: the store is away.
         """
 
     def included(self, context_key: str) -> set[str]:
-        """The segment refs that include this context key, read from the store.
+        """The segment refs that include this context key, read from the store."""
+
+    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+        """Whether each of these contexts, known by their hashes, is included in the segment, in their order.
 
         Raises:
-            Unavailable: the store is away.
+            ValueError: something is no context hash.
         """
+
+    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+        """Everything that is included under the prefix: pages of (context hash, segment refs), in no order.
+
+        A page is never empty and holds at most a few thousand contexts. What is included all the while is told at
+        least once, what changes meanwhile perhaps, and any of it perhaps twice. Keys and items that are no context's
+        are passed over. Until it is exhausted or closed it may hold a connection.
+        """
+
+    def holds_members(self) -> bool:
+        """Whether anybody is included in anything under the prefix, in our segments or others'."""
+
+    def sentinel(self) -> Sentinel | None:
+        """The store's sentinel, or None when there is none: nobody has claimed the store, or it was wiped."""
+
+    def claim(self, incarnation: str, beat_ms: int) -> Sentinel:
+        """Write the sentinel if there is none, and return the one that is there now. Of several claims, one wins."""
+
+    def replace_sentinel(self, incarnation: str, beat_ms: int) -> None:
+        """Write the sentinel, whatever is there: the store is about to be filled anew."""
 
     def synchronized_on(self) -> int | None:
-        """The store's freshness, in epoch milliseconds, or None if it was never set.
+        """The store's freshness, in epoch milliseconds, or None if it was never set."""
 
-        Raises:
-            Unavailable: the store is away.
+    def set_synchronized_on(self, epoch_ms: int, sentinel: Sentinel) -> bool:
+        """Write the store's freshness, as SDKs read it, and the sentinel's beat, if it is still the same store.
+
+        One step: the sentinel there has that incarnation, and both are written, or neither is. The beat never goes
+        back: a heartbeat that comes late, or by another clock, does not make the store look like an older copy.
+
+        Returns:
+            Whether it was written; False when the sentinel is another's or gone.
         """
 
-    def set_synchronized_on(self, epoch_ms: int) -> None:
-        """Write the store's freshness, as SDKs read it.
+    def check(self) -> list[str]:
+        """What is wrong with this store, for the person who set it up: one sentence each, with the remedy.
 
-        Raises:
-            Unavailable: the store is away.
+        Empty when all is well. It tries what segsync needs, over a connection of its own, and leaves nothing behind
+        where the store lets it clear up. Raises nothing for what is wrong with the store.
         """
 
     def close(self) -> None:

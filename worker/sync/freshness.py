@@ -1,13 +1,18 @@
-"""The heartbeat: tells each store how fresh it is, never more than is true (rule 21)."""
+"""The heartbeat: tells each store how fresh it is, never more than is true (rule 21), and receivers what is pending."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 import structlog
 
 from worker.errors import Unavailable
-from worker.model import SegmentId
+from worker.log.pending import Pending, write_pending
+from worker.log.upkeep import SegmentStatus, read_incarnations
+from worker.model import SegmentId, StoreRecord
+from worker.stores.segment_store import Sentinel
 from worker.wiring import Wiring
 
 # How long one beat waits for the stores. One that hangs longer is left behind, and skipped until it has answered.
@@ -15,6 +20,29 @@ PATIENCE_SECONDS = 1.0
 _MOST_AT_ONCE = 16
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a look at one store's cursors showed.
+
+    Attributes:
+        fresh_ms: how fresh the store is; 0 when nobody knows what it has.
+        incarnation: the life of the store that this is true of.
+        current: it has applied everything.
+    """
+
+    record: StoreRecord
+    fresh_ms: int
+    now_ms: int
+    incarnation: str | None
+    current: bool = True
+
+
+@dataclass(slots=True)
+class _Looked:
+    stores: dict[str, _Seen] = field(default_factory=dict)
+    pending: Pending | None = None
 
 
 class Heartbeat:
@@ -26,48 +54,57 @@ class Heartbeat:
         self._under_way: dict[str, Future[None]] = {}
 
     def beat(self) -> None:
-        """Write how fresh each store is.
+        """Write how fresh each store is, and how much each environment's most current store has still to apply.
 
-        That is the accept time of the oldest batch whose effect may not be in the store, or not stay there; else the
-        time before the look. Every registered segment is looked at, not those in the index: the index is a hint, and
-        what it misses would be claimed as applied. What it did miss is entered (rule 11, the slow walk).
+        Fresh is a store as of the accept time of the oldest batch whose effect may not be in it, or not stay there;
+        else as of the time before the look. Every registered segment is looked at, not those in the index: the index
+        is a hint, and what it misses would be claimed as applied. What it did miss is entered (rule 11, the slow walk).
+
+        A store that has lost its sentinel is told nothing (rule 12); nor is one that may hold members of whom no log
+        knows.
 
         Raises:
             Unavailable: the state server is away, or could not look at some segment. The environments that it could
                 not look at whole keep their freshness: it ages, and SDKs see that.
         """
         failure: Unavailable | None = None
+        pending: dict[str, Pending] = {}
         for environment_id in self._wiring.directory.fresh().environments:
             try:
-                fresh = self._look(environment_id)
+                looked = self._look(environment_id)
             except Unavailable as error:
                 failure = error
             else:
-                for store_id, epoch_ms in fresh.items():
-                    self._start(store_id, epoch_ms)
+                if looked.pending is not None:
+                    pending[environment_id] = looked.pending
+                for seen in looked.stores.values():
+                    self._start(seen)
+        if pending:
+            write_pending(self._wiring.client, pending)
         wait(self._under_way.values(), timeout=PATIENCE_SECONDS)
         if failure is not None:
             raise failure
 
-    def _look(self, environment_id: str) -> dict[str, int]:
-        """Store id -> how fresh it is, in epoch milliseconds."""
+    def _look(self, environment_id: str) -> _Looked:
         wiring = self._wiring
-        store_ids = [store.store_id for store in wiring.stores_of(environment_id)]
-        fresh = dict.fromkeys(store_ids, wiring.upkeep.server_ms())
+        records = wiring.stores_of(environment_id)
+        store_ids = [record.store_id for record in records]
+        now_ms = wiring.upkeep.server_ms()
+        lives = read_incarnations(wiring.client, store_ids)
+        stores = {record.store_id: _Seen(record, now_ms, now_ms, lives.get(record.store_id)) for record in records}
         waiting: list[SegmentId] = []
+        behind: list[SegmentStatus] = []
         keys = wiring.segment_keys.registered(environment_id)
         try:
             for status in wiring.upkeep.statuses(environment_id, keys, store_ids):
-                for store_id, store in status.stores.items():
-                    if store.oldest_ms is not None:
-                        fresh[store_id] = min(fresh[store_id], store.oldest_ms)
+                _note(stores, status)
                 if not all(store.settled for store in status.stores.values()):
                     waiting.append(status.segment)
+                    behind.append(status)
         finally:
-            self._enter_missing(
-                waiting
-            )  # also when a segment could not be looked at: the others are found all the same
-        return fresh
+            # Also when a segment could not be looked at: the others are found all the same.
+            self._enter_missing(waiting)
+        return _Looked(stores, _pending(behind, now_ms))
 
     def _enter_missing(self, waiting: list[SegmentId]) -> None:
         indexed = self._wiring.upkeep.ahead() if waiting else {}
@@ -75,17 +112,66 @@ class Heartbeat:
         if missing:
             self._wiring.upkeep.index(missing, ticket=str(self._wiring.upkeep.server_ms()))
 
-    def _start(self, store_id: str, epoch_ms: int) -> None:
-        under_way = self._under_way.get(store_id)
+    def _start(self, seen: _Seen) -> None:
+        under_way = self._under_way.get(seen.record.store_id)
         if under_way is None or under_way.done():
-            self._under_way[store_id] = self._pool.submit(self._write, store_id, epoch_ms)
+            self._under_way[seen.record.store_id] = self._pool.submit(self._write, seen)
 
-    def _write(self, store_id: str, epoch_ms: int) -> None:
+    def _write(self, seen: _Seen) -> None:
+        wiring, store_id = self._wiring, seen.record.store_id
         try:
-            store = self._wiring.stores.get(store_id)
-            if store is not None:
-                store.set_synchronized_on(epoch_ms)
+            if not wiring.circuits.allows(store_id):
+                return
+            self._tell(seen)
+            # That it takes a number does not show that it takes members: where some wait, a drain finds out.
+            (wiring.circuits.succeeded if seen.current else wiring.circuits.abstained)(store_id)
         except Unavailable as error:
             _log.warning("store.away", store_id=store_id, error=str(error))
+            try:
+                wiring.circuits.failed(store_id, error)
+            except Unavailable as worse:
+                _log.warning("state.away", error=str(worse))
         except Exception:  # noqa: BLE001 - in a thread of a pool nobody would hear of it
             _log.exception("heartbeat.bug", store_id=store_id)
+
+    def _tell(self, seen: _Seen) -> None:
+        wiring, record = self._wiring, seen.record
+        store = wiring.stores.get(record.store_id)
+        if store is None:
+            return
+        sentinel = store.sentinel()
+        notes = wiring.incarnations.notes(record.store_id)
+        if sentinel is not None and wiring.incarnations.is_rolled_back(sentinel, notes):
+            sentinel = wiring.incarnations.end(record, store, sentinel, seen.now_ms)
+        life = wiring.incarnations.confirm(record, store, sentinel, lambda: seen.now_ms)
+        if life is None or (seen.incarnation or life) != life or notes.strays_due or not seen.fresh_ms:
+            return
+        if store.set_synchronized_on(seen.fresh_ms, Sentinel(life, seen.now_ms)):
+            wiring.incarnations.note_beat(record.store_id, seen.now_ms)
+        else:
+            _log.error("store.sentinel_lost", store_id=record.store_id)
+
+
+def _note(stores: Mapping[str, _Seen], status: SegmentStatus) -> None:
+    for store_id, store in status.stores.items():
+        seen = stores[store_id]
+        if store.oldest_ms is not None:
+            seen.fresh_ms = min(seen.fresh_ms, store.oldest_ms)
+        # A life that nobody knows has just begun, and nothing is in it: unless there is nothing to be in it.
+        if not store.settled or (store.incarnation and seen.incarnation is None):
+            seen.current = False
+        if store.incarnation and seen.incarnation is None:
+            seen.fresh_ms = 0
+
+
+def _pending(behind: Sequence[SegmentStatus], now_ms: int) -> Pending:
+    """What the most current store of the environment has not applied: one that is dark must not hold up the others."""
+    size, oldest = 0, None
+    for status in behind:
+        stores = list(status.stores.values())
+        size += min((store.bytes_behind for store in stores), default=status.bytes)
+        times = [store.oldest_ms for store in stores]
+        if times and None not in times:
+            latest = max(time for time in times if time is not None)
+            oldest = latest if oldest is None else min(oldest, latest)
+    return Pending(size, oldest, now_ms)

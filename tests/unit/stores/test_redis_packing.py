@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import redis
 
-from worker.stores.layout import context_hash
-from worker.stores.redis_session import _commands
+from worker.stores.layout import context_hash, context_hashes
+from worker.stores.redis_bulk import pack_commands
 
 
 @pytest.mark.parametrize("prefix", ["launchdarkly", "prä:fix"])
@@ -13,8 +13,10 @@ def test_bulk_packed_commands_are_byte_for_byte_those_of_redis_py(prefix: str, m
     keys = [f"{prefix}:big_segment_include:{context_hash(member)}" for member in members]
     commands = [("SADD", key, "beta-users.g1") for key in keys]
     packed = redis.Connection().pack_commands(commands)
-    assert _commands(b"SADD", prefix, "beta-users.g1", members) == b"".join(packed)
+    assert pack_commands(b"SADD", prefix, context_hashes(members), "beta-users.g1") == b"".join(packed)
+    packed = redis.Connection().pack_commands([("SMEMBERS", key) for key in keys])
+    assert pack_commands(b"SMEMBERS", prefix, context_hashes(members), None) == b"".join(packed)
 
 
 def test_nobody_to_write_is_nothing_to_send() -> None:
-    assert _commands(b"SREM", "launchdarkly", "beta-users.g1", []) == b""
+    assert pack_commands(b"SREM", "launchdarkly", [], "beta-users.g1") == b""

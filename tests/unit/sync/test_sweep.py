@@ -205,7 +205,7 @@ def test_a_store_that_is_away_does_not_keep_the_others_from_being_told(installat
 
 def test_a_store_that_hangs_does_not_keep_the_others_from_being_told(installation: Installation) -> None:
     other, answer = add_store(installation), threading.Event()
-    installation.store.set_synchronized_on = lambda _: answer.wait(30)  # type: ignore[method-assign, assignment]
+    installation.store.set_synchronized_on = lambda *_: answer.wait(30)  # type: ignore[method-assign]
     heartbeat = Heartbeat(installation.wiring)
     heartbeat.beat()
     first = other.synchronized_on()

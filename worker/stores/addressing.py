@@ -1,0 +1,31 @@
+"""Whether a connection failed for how it is addressed, so that a person must act before trying again is of use."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+# "No such name", as getaddrinfo says it; every other answer of a resolver may be another one in a second.
+_NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+# A peer that hangs up in the middle of a handshake is away or restarting, whatever it would have said.
+_CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def is_misaddressed(fault: BaseException) -> bool:
+    """Whether no such host name, or a refused TLS handshake or certificate, is behind a driver's error."""
+    return any(
+        (isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME)
+        or (isinstance(cause, ssl.SSLError) and not isinstance(cause, _CUT_SHORT))
+        for cause in _causes(fault)
+    )
+
+
+def _causes(fault: BaseException) -> Iterator[BaseException]:
+    """The error, and what was being handled when it was raised: drivers wrap, mostly without ``from``."""
+    seen: set[int] = set()
+    cause: BaseException | None = fault
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
