@@ -60,6 +60,15 @@ class Settings(BaseSettings):
     rejected_retention_seconds: int = Field(
         7 * 86_400, ge=0, le=10 * 365 * 86_400, description="how long bodies that were answered 400 are kept"
     )
+    dead_retention_seconds: int = Field(
+        7 * 86_400, ge=0, le=10 * 365 * 86_400, description="how long dead letters are kept for replay"
+    )
+    lag_limit_seconds: int = Field(
+        3 * 86_400,
+        ge=0,
+        le=10 * 365 * 86_400,
+        description="how far a store may lag before its log is compacted all the same, and it reads the snapshot",
+    )
     # What is in the log and not in the stores yet, of one environment and in all: beyond it, payloads are answered 429.
     most_pending_bytes: int = Field(1024**3, ge=0, description="most bytes waiting in one environment; 0: no bound")
     most_pending_bytes_in_all: int = Field(4 * 1024**3, ge=0, description="most bytes waiting in all; 0: no bound")

@@ -20,6 +20,7 @@ import structlog
 from worker.errors import Unavailable
 from worker.log import keyspace
 from worker.log.dead import DeadLetter, decode_letter
+from worker.log.position import ms_of
 from worker.log.scripts import run_pipeline, script
 from worker.log.snapshot import counts
 from worker.log.snapshots import snapshot_key
@@ -61,7 +62,7 @@ class Foldable:
         bytes: of the entries that may be folded.
         oldest_ms: accept time of the first of them; None when there are none.
         lowest: the lowest position at which an entry may come back to life, or waits to be folded: no floor above it.
-            None when there is none, or it was not asked for.
+            None when there is none.
         holding: the stores that hold the log.
     """
 
@@ -127,9 +128,11 @@ class Draft:
         self.removed += removed
 
     def abandon(self) -> None:
-        """Give its memory back at once, if the server can be reached."""
+        """Give its memory back at once, if the server can be reached; never once it is committed."""
+        text = "if redis.call('HGET', KEYS[1], 'snapshot') ~= ARGV[1] then redis.call('UNLINK', KEYS[2]) end"
+        keys = f"{keyspace.prefix(self.segment)}:head", snapshot_key(self.segment, self.token)
         with suppress(Unavailable), state_errors():
-            self._client.unlink(snapshot_key(self.segment, self.token))
+            self._client.eval(text, 2, *keys, self.token)
 
 
 class Compaction:
@@ -148,7 +151,7 @@ class Compaction:
         refusals: list[Exception] = []
         for start in range(0, len(segment_keys), _PIPELINE):
             portion = segment_keys[start : start + _PIPELINE]
-            queue = partial(_queue_look, environment_id, portion, _arguments(bounds, floor=False))
+            queue = partial(_queue_look, environment_id, portion, _arguments(bounds))
             for key, reply in zip(portion, run_pipeline(self._client, queue, "foldable"), strict=True):
                 if isinstance(reply, Exception):
                     _log.error("segment.unusable", environment_id=environment_id, segment_key=key, error=str(reply))
@@ -159,13 +162,13 @@ class Compaction:
             raise refused(refusals[0])
 
     def look_at(self, segment: SegmentId, bounds: Bounds) -> Foldable | None:
-        """As ``look``, at one, and with what keeps its floor down; None when another generation lives.
+        """As ``look``, at one; None when another generation lives.
 
         Raises:
             Unavailable: the state server is away.
         """
         base = keyspace.base(segment.environment_id, segment.segment_key)
-        reply = script("foldable")(self._client, base, *_arguments(bounds, floor=True))
+        reply = script("foldable")(self._client, base, *_arguments(bounds))
         found = _foldable(segment.environment_id, segment.segment_key, reply) if reply else None
         return found if found is not None and found.segment == segment else None
 
@@ -204,6 +207,16 @@ class Compaction:
         )
         return cast("bytes", reply).decode()
 
+    def beside(self, segment: SegmentId, upto: str) -> set[str]:
+        """The positions of the entries beside the stream, up to the millisecond of a position.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            found = self._client.zrangebyscore(f"{keyspace.prefix(segment)}:late", "-inf", ms_of(upto))
+        return {entry_id.decode() for entry_id in cast("list[bytes]", found)}
+
     def read_dead(self, segments: Sequence[SegmentId]) -> Iterator[tuple[SegmentId, str, bytes, DeadLetter]]:
         """Every record of an entry that no fold reads: segment, entry id, the record as it is kept, and read.
 
@@ -235,10 +248,10 @@ class Compaction:
         return script(name)(self._client, base, segment.generation, *arguments)
 
 
-def _arguments(bounds: Bounds, *, floor: bool) -> tuple[object, ...]:
+def _arguments(bounds: Bounds) -> tuple[object, ...]:
     candidates = 0 if bounds.none_holds else len(bounds.store_ids)
     # Of one millisecond, all entries: the server's sequence numbers, and those of what was not in the stream.
-    return f"{bounds.horizon_ms}-{2**53 - 1}", bounds.limit_ms, int(floor), candidates, *bounds.store_ids
+    return f"{bounds.horizon_ms}-{2**53 - 1}", bounds.limit_ms, candidates, *bounds.store_ids
 
 
 def _queue_look(environment_id: str, segment_keys: Sequence[str], arguments: Sequence[Any], pipe: Any) -> None:

@@ -32,6 +32,7 @@ class Base:
         token: names the snapshot; another one has another.
         position: up to which chunks and entries together are the whole truth: a cursor may go there when they are
             applied. Where all entries were asked for, it is the last one trimmed.
+        trimmed: the last position that the log does not have any more.
         floor: below it, nobody knows any more who was decided when, and who was out is forgotten.
         batches_total, bytes_total: the log's totals up to the position.
         chunks: how many; one at least.
@@ -40,6 +41,7 @@ class Base:
 
     token: str
     position: str
+    trimmed: str
     floor: str
     batches_total: int
     bytes_total: int
@@ -47,6 +49,11 @@ class Base:
     late: list[Entry]
     _segment: SegmentId = field(repr=False)
     _snapshots: Snapshots = field(repr=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has all entries that belong to it."""
+        return self.position == self.trimmed
 
     def chunk(self, number: int) -> bytes:
         """The chunk with that number, counted from 0.
@@ -98,6 +105,7 @@ class Snapshots:
         return Base(
             token=token.decode(),
             position=trimmed.decode() if whole else late[-1].entry_id,
+            trimmed=trimmed.decode(),
             floor=floor.decode(),
             batches_total=int(batches) if whole else late[-1].batches_total,
             bytes_total=int(total) if whole else late[-1].bytes_total,

@@ -1,12 +1,11 @@
 -- What a compaction of this segment's log could fold into its snapshot, and what stands in its way. Reads only.
 -- ARGV: horizon (an id: entries after it stay), limit (ms: a store whose oldest unapplied entry was accepted before it
---   lags too far to hold the log, rule 15), '1' to look for what keeps the floor down, number of stores that may hold the
---   log, these stores ..., the other stores ...
+--   lags too far to hold the log, rule 15), number of stores that may hold the log, these stores ..., the others ...
 -- Returns {} (no such segment) | {generation, last, token of the snapshot, trimmed, floor, bytes, members and removed
 --   members of the snapshot, the position that the most advanced store has reached, upto (the last position that may be
 --   folded), bytes that may be folded, accept time of the first of these entries ('' if none), lowest position that an
---   entry may come back to life at, or to be folded at ('' if none, or not asked), stores that hold the log ...}
-local horizon, limit, wants_floor, candidates = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4])
+--   entry may come back to life at, or waits to be folded at ('' if none), stores that hold the log ...}
+local horizon, limit, candidates = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local generation = redis.call('HGET', segment_key, 'generation')
 if not generation then return {} end
 local head = redis.call('HMGET', head_key(generation), 'last', 'snapshot', 'trimmed', 'floor', 'snapshot_bytes',
@@ -24,10 +23,10 @@ end
 
 local most, upto, holding = '0-0', horizon, {}
 local function hold(at) if after(upto, at) then upto = at end end
-for i = 5, #ARGV do
+for i = 4, #ARGV do
   local at = position(cursor_key(generation, ARGV[i]))
   if after(at, most) then most = at end
-  if i < 5 + candidates and not lags(at) then
+  if i < 4 + candidates and not lags(at) then
     holding[#holding + 1] = ARGV[i]
     hold(at)
     local marks = redis.call('HVALS', open_key(generation, ARGV[i]))
@@ -61,11 +60,9 @@ for i = 1, #late do
     end
   end
 end
-if wants_floor then
-  local records = redis.call('HGETALL', dead)
-  for i = 1, #records, 2 do
-    if string.sub(records[i + 1], 1, #DEAD) == DEAD then note(records[i]) end
-  end
+local records = redis.call('HGETALL', dead)
+for i = 1, #records, 2 do
+  if string.sub(records[i + 1], 1, #DEAD) == DEAD then note(records[i]) end
 end
 return {generation, head[1], head[2], trim, head[4], head[5], head[6], head[7], most, upto,
   string.format('%.0f', bytes), oldest, lowest or '', unpack(holding)}
