@@ -157,6 +157,19 @@ class Upkeep:
                 self._client.srem(f"{base}:g{segment.generation}:releasing", payload_id)
         return int(dropped)
 
+    def release_payloads(self, segment: SegmentId) -> int:
+        """Let go of shared payloads that no entry of this log refers to any more; returns how many.
+
+        Raises:
+            Unavailable: the state server is away; those that are left are let go the next time.
+        """
+        payload_ids = self._run("payloads", segment)
+        with state_errors():
+            for payload_id in payload_ids:
+                self._release_payload(payload_id.decode(), keyspace.log_name(segment))
+                self._client.srem(f"{keyspace.prefix(segment)}:releasing", payload_id)
+        return len(payload_ids)
+
     def ahead(self) -> dict[SegmentId, str]:
         """The index of logs that may be ahead of a cursor: segment -> ticket. A hint, not the truth.
 
