@@ -8,7 +8,7 @@ ARGS  ?=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help up demo test fuzz lint lock clean
+.PHONY: help up demo test fuzz chaos lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -25,6 +25,9 @@ test: $(STAMP)  ## run the tests; make test ARGS="-k log"
 
 fuzz: $(STAMP)  ## hold the readers of bodies against each other, and a receiver against mutated requests; make fuzz ARGS="--seed 7"
 	@PYTHONPATH=tests:tests/integration exec $(BIN)/python -m fuzz $(ARGS)
+
+chaos: $(STAMP)  ## break everything under load for five minutes, then check the whole history; make chaos ARGS="--seed 7"
+	@PYTHONPATH=tests:tests/integration exec $(BIN)/python -m chaos $(ARGS)
 
 lint: $(STAMP)  ## lint, formatting, types, and which module may import which
 	$(BIN)/ruff check .

@@ -217,6 +217,7 @@ class TcpProxy:
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
         self._swallowed: set[socket.socket] = set()
+        self._is_cut = False
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -238,10 +239,26 @@ class TcpProxy:
         """From now on, connections that exist lead nowhere; new ones are forwarded."""
         self._swallowed.update(self._sockets)
 
+    def cut(self) -> None:
+        """Until ``restore``, no byte passes: connections that exist and new ones hang, as when packets are dropped."""
+        self._is_cut = True
+        self.swallow_what_is_open()
+
+    def restore(self) -> None:
+        """End ``cut``: whatever hung is closed, and new connections are forwarded."""
+        self._is_cut = False
+        for hung in list(self._swallowed):
+            with suppress(OSError):
+                hung.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if self._is_cut:
+                    self._sockets.append(near)
+                    self._swallowed.add(near)
+                    continue
                 far = socket.create_connection(self._target)
                 self._sockets += [near, far]
                 self._spawn(self._pump, near, far)

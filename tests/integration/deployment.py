@@ -15,6 +15,8 @@ from typing import Any
 import httpx2
 from servers import ValkeyServer, free_port, wait_until
 
+from worker.model import RedisStoreConfiguration, StoreRecord
+from worker.records.stores import StoreRecords
 from worker.settings import Settings
 from worker.wiring import Wiring
 
@@ -109,6 +111,19 @@ class Deployment:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+    def add_store(self, name: str, port: int, host: str = "127.0.0.1") -> StoreRecord:
+        """Give the environment one more Redis store; it is filled from the logs."""
+        wiring = self.wiring()
+        try:
+            configuration = RedisStoreConfiguration(host=host, port=port)
+            return StoreRecords(wiring.client).add(self.environment_id, name, configuration)
+        finally:
+            wiring.close()
+
+    def command(self, *arguments: str) -> str:
+        """Run a command of `segsync` to its success; returns what it printed."""
+        return self._run(*arguments)
 
     def _run(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "worker", *arguments]

@@ -1,0 +1,170 @@
+"""A whole installation to be broken: state server, two stores, and roles that are started again whenever they end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+from deployment import Deployment
+from servers import DURABLE, ValkeyServer, free_port, wait_until
+
+from chaos import plan
+from chaos.manifests import Manifests
+
+ENVIRONMENT_ID = "00000000000000000000c4a0"
+_ENDS_WITHIN_SECONDS = 20.0
+
+
+class _TwoStores(Deployment):
+    """A deployment whose first store is a server of its own; the second is added later."""
+
+    def __init__(self, state: ValkeyServer, directory: Path, settings: Mapping[str, str], store_url: str) -> None:
+        self._store_url = store_url
+        super().__init__(state, directory, settings)
+
+    def init(self, *arguments: str) -> dict[str, Any]:
+        """Run `segsync init` for the environment and the first store."""
+        return super().init("--environment-id", ENVIRONMENT_ID, "--store-url", self._store_url, *arguments)
+
+
+class Process:
+    """One process of a role, with whatever it starts; ended and started anew as faults want it."""
+
+    def __init__(self, deployment: Deployment, role: str, *arguments: str) -> None:
+        self._deployment = deployment
+        self._command = (role, *arguments)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = self._deployment.start(*self._command)
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal_group(self, number: int) -> None:
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def kill_main(self) -> None:
+        """``kill -9`` the process that the others were forked by; those must end by themselves."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def kill_child(self, dice: random.Random) -> bool:
+        """``kill -9`` one of the processes that it forked; False if there is none."""
+        assert self._process is not None
+        try:
+            children = psutil.Process(self._process.pid).children()
+            if not children:
+                return False
+            dice.choice(children).kill()
+        except psutil.NoSuchProcess:
+            return False
+        return True
+
+    def end(self, number: int) -> bool:
+        """Signal it, and wait until it is gone; False if it had to be killed in the end."""
+        assert self._process is not None
+        in_time = True
+        if number == signal.SIGKILL:
+            self.signal_group(number)
+        else:
+            self._process.send_signal(number)
+        try:
+            self._process.wait(_ENDS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            in_time = False
+        self.signal_group(signal.SIGKILL)  # and whatever it has left behind
+        self._process.wait()
+        with suppress(ValueError):
+            self._deployment.processes.remove(self._process)
+        return in_time
+
+
+class Installation:
+    """Every part by the name that a plan calls it by."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.manifests = Manifests(directory / "manifests")
+        self.state = ValkeyServer(directory / "state", DURABLE)
+        self.stores = {name: ValkeyServer(directory / f"store-{name}", DURABLE) for name in plan.STORES}
+        self.processes: dict[str, Process] = {}
+        self.urls = [f"http://127.0.0.1:{free_port()}" for _ in range(plan.RECEIVERS)]
+        self._deployment: _TwoStores | None = None
+
+    @property
+    def deployment(self) -> Deployment:
+        assert self._deployment is not None, "it is not started"
+        return self._deployment
+
+    def start(self) -> None:
+        """Start everything; returns once both receivers take payloads."""
+        for server in (self.state, *self.stores.values()):
+            server.start()
+        logs = self.directory / "logs"
+        logs.mkdir()
+        settings = {
+            "SEGSYNC_MANIFESTS": str(self.manifests.directory),
+            "SEGSYNC_CONCURRENCY": "2",
+        }
+        self._deployment = deployment = _TwoStores(self.state, logs, settings, self.stores["a"].url)
+        deployment.add_store("b", self.stores["b"].port)
+        for number, url in enumerate(self.urls):
+            port = url.rpartition(":")[2]
+            self.processes[f"receiver-{number}"] = Process(deployment, "serve", "--host", "127.0.0.1", "--port", port)
+        for number in range(plan.SCHEDULERS):
+            self.processes[f"scheduler-{number}"] = Process(deployment, "scheduler")
+        for number in range(plan.WORKERS):
+            self.processes[f"worker-{number}"] = Process(deployment, "worker")
+        for process in self.processes.values():
+            process.start()
+        wait_until(lambda: all(_ready(url) for url in self.urls), 60, "both receivers")
+
+    def start_what_ended(self) -> list[str]:
+        """Start whatever is not running, as an orchestrator does; returns which."""
+        ended = [name for name, process in self.processes.items() if not process.alive()]
+        for name in ended:
+            self.processes[name].start()
+        return ended
+
+    def stop(self) -> None:
+        """End every process, whatever state it is in; idempotent."""
+        for process in self.processes.values():
+            if process.alive():
+                process.signal_group(signal.SIGCONT)
+                process.signal_group(signal.SIGTERM)
+        for process in self.processes.values():
+            if process.alive():
+                process.end(signal.SIGTERM)
+        for server in (self.state, *self.stores.values()):
+            server.stop()
+
+
+@contextmanager
+def installed(directory: Path) -> Iterator[Installation]:
+    """An installation that runs; nothing of it is left afterwards but its directory."""
+    installation = Installation(directory)
+    try:
+        installation.start()
+        yield installation
+    finally:
+        installation.stop()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", timeout=2).status_code == 200
+    except httpx2.TransportError:
+        return False

@@ -1,0 +1,109 @@
+"""What will be broken, and when: the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+from chaos.manifests import INTEGRATIONS
+
+WORKERS = 3
+RECEIVERS = 2
+SCHEDULERS = 2
+STORES = ("a", "b")
+
+# A lease is taken from whoever has not renewed it for twenty seconds.
+_PAST_THE_LEASE = (22.0, 32.0)
+# A storm of that length has room for everything at its usual distance; shorter ones are denser.
+_USUAL_STORM_SECONDS = 180.0
+_DENSEST = 0.3
+# By then after the storm everything is mended; what would take longer is shortened, or not done.
+_AFTERMATH_SECONDS = 8.0
+
+
+class Fault(NamedTuple):
+    """One thing that is broken.
+
+    Attributes:
+        at: seconds after the storm began, at the earliest: the faults of one target never overlap.
+        target: "worker-0", "receiver-1", "scheduler-0", "state", "store-a", "manifest-KEY", "hints".
+        kind: what is done to it.
+        seconds: for how long it stays so.
+    """
+
+    at: float
+    target: str
+    kind: str
+    seconds: float
+
+
+class _Lane(NamedTuple):
+    """The faults of one target: what may happen (a kind that stands twice happens twice as often), how often."""
+
+    kinds: Sequence[str]
+    gap: tuple[float, float]
+    seconds: Mapping[str, tuple[float, float]]
+
+
+_PROCESS = {"kill": (0.0, 3.0), "terminate": (0.0, 2.0), "kill_main": (0.0, 1.0), "kill_child": (0.0, 0.0)}
+_LANES: dict[str, _Lane] = {
+    "worker": _Lane(
+        ["kill", "kill", "kill_child", "kill_child", "kill_main", "freeze", "terminate"],
+        (4, 16),
+        _PROCESS | {"freeze": _PAST_THE_LEASE},
+    ),
+    "receiver": _Lane(["kill", "kill", "terminate", "freeze"], (15, 40), _PROCESS | {"freeze": (2.0, 14.0)}),
+    "scheduler": _Lane(["kill", "terminate", "freeze"], (15, 45), _PROCESS | {"freeze": _PAST_THE_LEASE}),
+    "state": _Lane(["kill", "kill", "stop"], (20, 50), {"kill": (0.0, 4.0), "stop": (0.0, 7.0)}),
+    "store": _Lane(["freeze", "freeze", "stop"], (15, 45), {"freeze": (3.0, 30.0), "stop": (1.0, 15.0)}),
+    "manifest": _Lane(["refuse", "spoil", "change"], (15, 40), {"refuse": (6.0, 10.0), "spoil": (6.0, 9.0)}),
+    "hints": _Lane(["lose", "double"], (3, 10), {}),
+}
+
+
+def plan(seed: int, storm_seconds: float) -> list[Fault]:
+    """Everything that a storm of that length breaks, in order of time."""
+    targets: dict[str, Sequence[str]] = {
+        "worker": [f"worker-{number}" for number in range(WORKERS)],
+        "receiver": [f"receiver-{number}" for number in range(RECEIVERS)],
+        "scheduler": [f"scheduler-{number}" for number in range(SCHEDULERS)],
+        "state": ["state"],
+        "store": [f"store-{name}" for name in STORES],
+        "manifest": [f"manifest-{integration}" for integration in INTEGRATIONS],
+        "hints": ["hints"],
+    }
+    faults: list[Fault] = []
+    for lane, names in targets.items():
+        deal = _Deck(Random(f"{seed}:plan:{lane}"), _LANES[lane].kinds).deal
+        for name in names:
+            dice = Random(f"{seed}:plan:{name}")
+            faults += _faults(dice, name, _LANES[lane], deal, storm_seconds)
+    return sorted(faults)
+
+
+class _Deck:
+    """Kinds in random order, each as often as it stands there before any comes again: no run goes without one."""
+
+    def __init__(self, dice: Random, kinds: Sequence[str]) -> None:
+        self._dice = dice
+        self._kinds = kinds
+        self._left: list[str] = []
+
+    def deal(self) -> str:
+        if not self._left:
+            self._left = self._dice.sample(self._kinds, len(self._kinds))
+        return self._left.pop()
+
+
+def _faults(dice: Random, target: str, lane: _Lane, deal: Callable[[], str], storm_seconds: float) -> Iterator[Fault]:
+    pace = min(1.0, max(_DENSEST, storm_seconds / _USUAL_STORM_SECONDS))
+    at = dice.uniform(0.3, 0.7) * lane.gap[1] * pace
+    while at < storm_seconds:
+        kind = deal()
+        least, most = lane.seconds.get(kind, (0.0, 0.0))
+        seconds = min(dice.uniform(least, most), storm_seconds + _AFTERMATH_SECONDS - at)
+        if seconds >= least:
+            yield Fault(round(at, 2), target, kind, round(seconds, 2))
+            at += seconds
+        at += dice.uniform(*lane.gap) * pace
