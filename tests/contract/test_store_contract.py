@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Subject:
     store: SegmentStore
     window: int
     leaves_anything: Callable[[str], bool]
+    neighbour: SegmentStore | None = None  # the same place under another prefix, where there are prefixes
     sdk: BigSegmentStore | None = None
 
     def write(self, add: list[str], remove: list[str] | None = None, ref: str = REF) -> WriteCounts:
@@ -66,17 +68,21 @@ def _memory() -> Subject:
 def _redis(server: FakeRedisServer | ValkeyServer, prefix: str, window: int) -> Iterator[Subject]:
     store = RedisStore(RedisStoreConfiguration(host=server.host, port=server.port, prefix=prefix), window=window)
     sdk = Redis.new_big_segment_store(url=server.url, prefix=prefix)
+    # A prefix is no pattern: this one would match both others.
+    neighbour = RedisStore(RedisStoreConfiguration(host=server.host, port=server.port, prefix="*"), window=window)
     client = server.client()
     client.flushall()
     yield Subject(
         store,
         window,
         lambda key: any(context_hash(key).encode() in name for name in client.scan_iter()),
+        neighbour,
         sdk,
     )
     sdk.stop()  # type: ignore[no-untyped-call]
     client.close()
     store.close()
+    neighbour.close()
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +94,7 @@ def dynamodb_subjects(moto_server: MotoServer) -> Iterator[Callable[[str], Subje
     with ExitStack() as stack:
         stack.callback(client.close)
         subjects = {prefix: _dynamodb(moto_server, table, prefix, client, stack) for prefix in ("", "ours")}
+        subjects[""].neighbour, subjects["ours"].neighbour = subjects["ours"].store, subjects[""].store
 
         def on_empty_table(prefix: str) -> Subject:
             client.delete_table(TableName=table)
@@ -111,7 +118,7 @@ def _dynamodb(moto: MotoServer, table: str, prefix: str, client: Any, stack: Exi
         store,
         window,
         lambda key: any(item["key"]["S"] == context_hash(key) for item in client.scan(TableName=table)["Items"]),
-        sdk,
+        sdk=sdk,
     )
 
 
@@ -186,6 +193,235 @@ def test_applying_a_patch_does_not_touch_freshness(subject: Subject) -> None:
     subject.store.set_synchronized_on(17, subject.store.claim("ours", 1))
     subject.write(["bob"], ["ann"])
     assert subject.store.synchronized_on() == 17
+
+
+# --- whose store it is
+
+
+def test_a_store_that_nobody_has_claimed_has_no_sentinel(subject: Subject) -> None:
+    subject.write(["ann"])
+    assert subject.store.sentinel() is None
+    with subject.store.session() as session:
+        assert session.sentinel is None
+
+
+def test_the_first_to_claim_a_store_has_it(subject: Subject) -> None:
+    first = Sentinel("ours", 1_750_000_000_000)
+    assert subject.store.claim(*first) == first
+    assert subject.store.claim("theirs", 1_750_000_000_001) == first
+    assert subject.store.sentinel() == first
+
+
+def test_of_claims_at_the_same_time_one_wins_and_all_are_told_which(subject: Subject) -> None:
+    names = [f"claim-{number}" for number in range(4)]
+    ready = threading.Barrier(len(names), timeout=30)
+
+    def claim(name: str) -> Sentinel:
+        ready.wait()
+        return subject.store.claim(name, 1)
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        [winner] = set(threads.map(claim, names))
+    assert subject.store.sentinel() == winner
+
+
+def test_a_sentinel_can_be_replaced_whatever_is_there(subject: Subject) -> None:
+    subject.store.replace_sentinel("first", 2_000)
+    assert subject.store.sentinel() == Sentinel("first", 2_000)
+    subject.store.replace_sentinel("second", 1_000)
+    assert subject.store.sentinel() == Sentinel("second", 1_000)
+
+
+def test_a_session_knows_the_sentinel_as_it_was_at_checkout(subject: Subject) -> None:
+    subject.store.claim("ours", 1)
+    with subject.store.session() as session:
+        subject.store.replace_sentinel("theirs", 2)
+        assert session.sentinel == Sentinel("ours", 1)
+    with subject.store.session() as session:
+        assert session.sentinel == Sentinel("theirs", 2)
+
+
+def test_sessions_of_one_server_process_tell_the_same_process(subject: Subject) -> None:
+    with subject.store.session() as one, subject.store.session() as other:
+        assert one.process == other.process
+
+
+def test_freshness_is_not_written_into_a_store_that_nobody_has_claimed(subject: Subject) -> None:
+    assert not subject.store.set_synchronized_on(1_750_000_000_000, Sentinel("ours", 1))
+    assert subject.store.synchronized_on() is None
+    assert subject.store.sentinel() is None
+
+
+@pytest.mark.parametrize("theirs", ["theirs", "ours-too", "our", "OURS"])
+def test_freshness_is_not_written_into_a_store_that_is_anothers(subject: Subject, theirs: str) -> None:
+    subject.store.claim(theirs, 1)
+    assert not subject.store.set_synchronized_on(1_750_000_000_000, Sentinel("ours", 2))
+    assert subject.store.synchronized_on() is None
+    assert subject.store.sentinel() == Sentinel(theirs, 1)
+
+
+def test_freshness_comes_with_a_beat(subject: Subject) -> None:
+    subject.store.claim("ours", 1_750_000_000_000)
+    assert subject.store.set_synchronized_on(17, Sentinel("ours", 1_750_000_010_000))
+    assert subject.store.sentinel() == Sentinel("ours", 1_750_000_010_000)
+    assert subject.store.synchronized_on() == 17
+
+
+def test_a_late_heartbeat_may_lower_freshness_but_never_the_beat(subject: Subject) -> None:
+    subject.store.claim("ours", 1_750_000_000_000)
+    subject.store.set_synchronized_on(1_750_000_020_000, Sentinel("ours", 1_750_000_020_000))
+    assert subject.store.set_synchronized_on(1_750_000_010_000, Sentinel("ours", 1_750_000_010_000))
+    assert subject.store.synchronized_on() == 1_750_000_010_000
+    assert subject.store.sentinel() == Sentinel("ours", 1_750_000_020_000)
+
+
+# --- everything at once
+
+
+def everything(store: SegmentStore) -> dict[bytes, set[str]]:
+    pages = list(store.scan())
+    assert all(pages), "a page is empty"
+    return {hashed: refs for page in pages for hashed, refs in page}
+
+
+def hash_of(key: str) -> bytes:
+    return context_hash(key).encode()
+
+
+def test_a_scan_tells_who_is_in_what(subject: Subject) -> None:
+    subject.write(["ann", "bob", "zoë 🎉"])
+    subject.write(["ann", "eve"], ["bob"], ref=OTHER_REF)
+    assert everything(subject.store) == {
+        hash_of("ann"): {REF, OTHER_REF},
+        hash_of("bob"): {REF},
+        hash_of("zoë 🎉"): {REF},
+        hash_of("eve"): {OTHER_REF},
+    }
+
+
+def test_a_scan_does_not_tell_of_those_who_were_removed(subject: Subject) -> None:
+    subject.write(["ann", "bob"])
+    subject.write([], ["ann"])
+    assert everything(subject.store) == {hash_of("bob"): {REF}}
+
+
+def test_a_scan_of_many_tells_of_each(subject: Subject) -> None:
+    members = [f"user-{number}" for number in range(subject.window * 3 + 1)]
+    subject.write(members)
+    assert everything(subject.store) == {hash_of(member): {REF} for member in members}
+
+
+def test_a_scan_may_be_left_before_its_end(subject: Subject) -> None:
+    subject.write([f"user-{number}" for number in range(subject.window * 2)])
+    pages = subject.store.scan()
+    next(pages)
+    pages.close()  # type: ignore[attr-defined]
+    assert subject.write(["ann"]) == WriteCounts(1, 0)
+
+
+def test_a_store_with_everything_but_members_holds_none(subject: Subject) -> None:
+    subject.store.set_synchronized_on(17, subject.store.claim("ours", 1))
+    assert not subject.store.holds_members()
+    assert everything(subject.store) == {}
+
+
+def test_a_store_holds_members_until_the_last_one_is_removed(subject: Subject) -> None:
+    subject.write(["ann", "bob"])
+    assert subject.store.holds_members()
+    subject.write([], ["ann"])
+    assert subject.store.holds_members()
+    subject.write([], ["bob"])
+    assert not subject.store.holds_members()
+
+
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
+def test_another_prefix_is_another_store(subject: Subject) -> None:
+    neighbour = subject.neighbour
+    assert neighbour is not None
+    subject.write(["ann"])
+    subject.store.set_synchronized_on(17, subject.store.claim("ours", 1))
+    assert not neighbour.holds_members()
+    assert everything(neighbour) == {}
+    assert neighbour.sentinel() is None
+    assert neighbour.includes(REF, [hash_of("ann")]) == [False]
+    assert not neighbour.set_synchronized_on(18, Sentinel("ours", 1))
+    with neighbour.session() as session:
+        session.write(SegmentPatch(REF, ["bob"], []), lambda: None)
+    assert everything(subject.store) == {hash_of("ann"): {REF}}
+
+
+def test_membership_of_many_is_told_in_their_order(subject: Subject) -> None:
+    subject.write(["ann", "bob"])
+    subject.write(["eve"], ref=OTHER_REF)
+    asked = [hash_of(key) for key in ("eve", "bob", "never-was", "ann", "bob")]
+    assert subject.store.includes(REF, asked) == [False, True, False, True, True]
+    assert subject.store.includes(REF, []) == []
+
+
+def test_membership_of_more_than_one_request_can_ask_for(subject: Subject) -> None:
+    members = [f"user-{number}" for number in range(max(2 * subject.window, 205) + 1)]
+    subject.write(members[::40])
+    found = subject.store.includes(REF, [hash_of(member) for member in members])
+    assert [member for member, is_in in zip(members, found, strict=True) if is_in] == members[::40]
+
+
+def remove(subject: Subject, *keys: str, ref: str = REF) -> int:
+    with subject.store.session() as session:
+        return session.remove_hashes(ref, [hash_of(key) for key in keys], lambda: None)
+
+
+def test_those_whose_keys_nobody_knows_can_be_removed_by_hash(subject: Subject) -> None:
+    subject.write(["ann", "bob"])
+    subject.write(["ann"], ref=OTHER_REF)
+    assert remove(subject, "ann", "never-was") == 1
+    assert everything(subject.store) == {hash_of("ann"): {OTHER_REF}, hash_of("bob"): {REF}}
+    assert not subject.leaves_anything("never-was")
+    assert remove(subject, "ann") == 0
+    assert remove(subject) == 0
+
+
+def test_removing_many_by_hash_asks_before_each_window_and_can_be_stopped(subject: Subject) -> None:
+    members = [f"user-{number}" for number in range(subject.window * 3)]
+    subject.write(members)
+    permitted = iter(range(2))
+
+    def before_window() -> None:
+        if next(permitted, None) is None:
+            raise StopHere
+
+    with subject.store.session() as session:
+        with pytest.raises(StopHere):
+            session.remove_hashes(REF, [hash_of(member) for member in members], before_window)
+        assert set(everything(subject.store)) == {hash_of(member) for member in members[subject.window * 2 :]}
+        # Everything sent was answered: the session is fit for more.
+        assert session.remove_hashes(REF, [hash_of(members[-1])], lambda: None) == 1
+        assert session.write(SegmentPatch(REF, ["late"], []), lambda: None) == WriteCounts(1, 0)
+
+
+@pytest.mark.parametrize("wrong", [b"", b"ann", b"x" * 43, b"x" * 45, "é".encode() * 22])
+def test_what_is_no_context_hash_is_sent_nowhere(subject: Subject, wrong: bytes) -> None:
+    subject.write(["ann"])
+    with pytest.raises(ValueError, match="44"):
+        subject.store.includes(REF, [hash_of("ann"), wrong])
+    with subject.store.session() as session:
+        with pytest.raises(ValueError, match="44"):
+            session.remove_hashes(REF, [hash_of("ann"), wrong], lambda: None)
+        assert session.write(SegmentPatch(REF, ["bob"], []), lambda: None) == WriteCounts(1, 0)
+    assert subject.store.included("ann") == {REF}
+
+
+def test_a_check_of_a_store_that_is_well_finds_nothing_and_leaves_nothing(subject: Subject) -> None:
+    assert subject.store.check() == []
+    assert not subject.store.holds_members()
+    assert subject.store.sentinel() is None
+    subject.write(["ann"])
+    subject.store.set_synchronized_on(17, subject.store.claim("ours", 1))
+    assert subject.store.check() == []
+    assert everything(subject.store) == {hash_of("ann"): {REF}}
+    assert (subject.store.sentinel(), subject.store.synchronized_on()) == (Sentinel("ours", 1), 17)
+
+
+# --- windows, sessions, connections
 
 
 def test_a_large_patch_asks_before_each_window(subject: Subject) -> None:
@@ -288,6 +524,24 @@ def test_launchdarklys_sdk_reads_the_freshness_that_was_set(subject: Subject) ->
     assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
 
 
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
+def test_launchdarklys_sdk_does_not_mind_the_sentinel(subject: Subject) -> None:
+    sdk = subject.sdk
+    assert sdk is not None
+    sentinel = subject.store.claim("ours", 1_750_000_000_000)
+    assert sdk.get_metadata().last_up_to_date is None  # on DynamoDB its item is there by now, without a time
+    assert sdk.get_membership(context_hash("ann")) is None
+    subject.write(["ann"])
+    assert sdk.get_membership(context_hash("ann")) == {REF: True}
+    subject.store.set_synchronized_on(1_750_000_000_000, sentinel._replace(beat_ms=1_750_000_010_000))
+    assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
+    subject.store.replace_sentinel("new", 1_750_000_020_000)
+    assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
+    assert sdk.get_membership(context_hash("ann")) == {REF: True}
+    assert subject.store.check() == []
+    assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
+
+
 @pytest.fixture(params=["memory", "redis", "dynamodb"])
 def unreachable(request: pytest.FixtureRequest) -> Iterator[SegmentStore]:
     if request.param == "memory":
@@ -311,21 +565,32 @@ def _write_somebody(store: SegmentStore) -> None:
         session.write(SegmentPatch(REF, ["zoe-77"], ["bob-78"]), lambda: None)
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        _write_somebody,
-        lambda store: store.included("zoe-77"),
-        lambda store: store.synchronized_on(),
-        lambda store: store.set_synchronized_on(1, Sentinel("ours", 1)),
-    ],
-    ids=["write", "included", "synchronized_on", "set_synchronized_on"],
-)
+USES: dict[str, Callable[[SegmentStore], object]] = {
+    "write": _write_somebody,
+    "included": lambda store: store.included("zoe-77"),
+    "includes": lambda store: store.includes(REF, [hash_of("zoe-77")]),
+    "scan": lambda store: list(store.scan()),
+    "holds_members": lambda store: store.holds_members(),
+    "sentinel": lambda store: store.sentinel(),
+    "claim": lambda store: store.claim("ours", 1),
+    "replace_sentinel": lambda store: store.replace_sentinel("ours", 1),
+    "synchronized_on": lambda store: store.synchronized_on(),
+    "set_synchronized_on": lambda store: store.set_synchronized_on(1, Sentinel("ours", 1)),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_an_unreachable_store_is_unavailable_and_nothing_can_land(
     unreachable: SegmentStore, use: Callable[[SegmentStore], object]
 ) -> None:
     with pytest.raises(Unavailable) as raised:
         use(unreachable)
     assert raised.value.dependency == "store"
+    assert raised.value.fault == "transient"
     assert not raised.value.fate_unknown
     assert "zoe-77" not in str(raised.value)
+
+
+def test_the_check_of_an_unreachable_store_says_so_and_raises_nothing(unreachable: SegmentStore) -> None:
+    [fault] = unreachable.check()
+    assert "away" in fault or "cannot be reached" in fault
