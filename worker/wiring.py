@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import redis
 
 from worker.errors import Unavailable
+from worker.incarnation import Incarnations
 from worker.log.compaction import Compaction
+from worker.log.dead_letters import DeadLetters
 from worker.log.lease import DrainLog
 from worker.log.parsers import read_parser
+from worker.log.rejected_bodies import RejectedBodies
 from worker.log.snapshots import Snapshots
 from worker.log.upkeep import Upkeep
 from worker.manifest.decoder import Decoder, decoder_from_text
@@ -27,10 +29,6 @@ from worker.stores import SegmentStore, open_store
 
 Opener = Callable[[StoreRecord], SegmentStore]
 
-# How long a store that was away is left alone by a process: one that hangs costs seconds at every touch, and the
-# segments of other stores wait behind it.
-REST_SECONDS = 10.0
-
 
 class Stores:
     """Open stores by id; a store whose record changed is closed and opened anew. Safe between threads."""
@@ -39,12 +37,9 @@ class Stores:
         self,
         directory: Callable[[], Directory],
         opener: Opener = open_store,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
         self._opener = opener
-        self._clock = clock
-        self._rested_at: dict[str, float] = {}
         self._lock = threading.Lock()
         self._open: dict[str, tuple[int, SegmentStore]] = {}
 
@@ -66,15 +61,6 @@ class Stores:
             if opened is None:
                 opened = self._open[store_id] = (record.version, self._opener(record))
             return opened[1]
-
-    def rest(self, store_id: str) -> None:
-        """Note that the store was away: leave it alone for a while."""
-        self._rested_at[store_id] = self._clock()
-
-    def resting(self, store_id: str) -> bool:
-        """Whether it was away a moment ago."""
-        rested_at = self._rested_at.get(store_id)
-        return rested_at is not None and self._clock() - rested_at < REST_SECONDS
 
     def close(self) -> None:
         """Close all; idempotent."""
@@ -126,6 +112,9 @@ class Wiring:
         self.snapshots = Snapshots(self.client)
         self.compaction = Compaction(self.client)
         self.upkeep = Upkeep(self.client)
+        self.dead_letters = DeadLetters(self.client)
+        self.rejected = RejectedBodies(self.client)
+        self.incarnations = Incarnations(self.client)
         self.parsers = Parsers(self.client)
         self.stores = Stores(self.directory.fresh, opener)
         self.circuits = Circuits(self.client)

@@ -1,11 +1,11 @@
-"""The stores that a process has open: opened once, anew when the record changes, left alone after trouble."""
+"""The stores that a process has open: opened once, anew when the record changes."""
 
 from __future__ import annotations
 
 from worker.model import RedisStoreConfiguration, StoreRecord
 from worker.records.directory import Directory
 from worker.stores.memory import MemoryStore
-from worker.wiring import REST_SECONDS, Stores
+from worker.wiring import Stores
 
 
 class Opened(MemoryStore):
@@ -18,13 +18,12 @@ class Opened(MemoryStore):
 
 
 class Process:
-    """Stores over a directory and a clock that the test changes."""
+    """Stores over a directory that the test changes."""
 
     def __init__(self) -> None:
-        self.now = 100.0
         self.directory = Directory(stores=[record()])
         self.opened: list[Opened] = []
-        self.stores = Stores(lambda: self.directory, self._open, lambda: self.now)
+        self.stores = Stores(lambda: self.directory, self._open)
 
     def _open(self, _: StoreRecord) -> Opened:
         self.opened.append(Opened())
@@ -60,14 +59,3 @@ def test_a_store_that_is_off_or_gone_is_closed_and_not_given() -> None:
         process.directory = directory
         assert process.stores.get("s1") is None
     assert [store.closed for store in process.opened] == [True, True]
-
-
-def test_a_store_rests_for_a_while_and_no_longer() -> None:
-    process = Process()
-    assert not process.stores.resting("s1")
-    process.stores.rest("s1")
-    process.now += REST_SECONDS - 0.1
-    assert process.stores.resting("s1")
-    assert not process.stores.resting("s2")
-    process.now += 0.1
-    assert not process.stores.resting("s1")

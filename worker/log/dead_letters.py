@@ -87,7 +87,7 @@ class DeadLetters:
                     for entry_id, letter in kept.items()
                 }
                 if names:
-                    self._client.zadd(INDEX, names, nx=True)  # type: ignore[arg-type]  # names are str
+                    self._client.zadd(INDEX, names, nx=True)
 
     def newest_first(self, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[DeadEntry]:
         """Every dead entry accepted within that time, both ends included, the latest first; read page by page.

@@ -31,7 +31,9 @@ Beside these, in slots of their own:
     segsync:payload:{ID}:logs   set     log names that refer to it; when it is empty, both go
     segsync:payloads            zset    payload id -> time until which its appends may land; those not known complete
     segsync:ahead               hash    log name -> ticket: logs that may be ahead of a cursor (a hint, see rule 11)
+    segsync:confirmed           string  empty; written before replicas are waited for, so that there is a write
     segsync:manifests           hash    digest -> canonical requestParser: what every later parse of an entry uses
+    segsync:current_parsers     hash    integration key -> digest of the requestParser that receivers use now
     segsync:incarnations        hash    store id -> the life of the store that cursors must have been made for (rule 12)
     segsync:store:{ID}          hash    what is noticed of a store: see worker/incarnation.py
     segsync:dead                zset    dead entries of all logs -> accept time (an index; see dead_letters.py)
@@ -42,8 +44,10 @@ from __future__ import annotations
 from worker.model import SegmentId
 
 AHEAD = "segsync:ahead"
+CONFIRMED = "segsync:confirmed"
 PAYLOADS = "segsync:payloads"
 MANIFESTS = "segsync:manifests"
+CURRENT_PARSERS = "segsync:current_parsers"
 INCARNATIONS = "segsync:incarnations"
 
 

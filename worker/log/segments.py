@@ -20,6 +20,7 @@ class Segment:
         members: how many members it has, from the replies of the environment's first store.
         members_exact: False after a drain that did not end cleanly: the count is then approximate.
         accepted_ms: when its last payload was accepted.
+        created_ms: when this generation's first payload was.
     """
 
     segment_key: str
@@ -32,6 +33,7 @@ class Segment:
     members: int
     members_exact: bool
     accepted_ms: int | None
+    created_ms: int = 0
 
 
 def read_segments(client: redis.Redis, environment_id: str, segment_keys: Sequence[str]) -> list[Segment]:
@@ -57,6 +59,7 @@ def read_segments(client: redis.Redis, environment_id: str, segment_keys: Sequen
             members=int(fields["members"]),
             members_exact=fields["members_exact"] == "1",
             accepted_ms=int(fields["accepted_ms"]) if "accepted_ms" in fields else None,
+            created_ms=int(fields.get("created_ms", 0)),
         )
         for key, fields in zip(segment_keys, found, strict=True)
         if "context_kind" in fields

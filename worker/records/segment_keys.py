@@ -88,6 +88,17 @@ class SegmentKeys:
                 self._remembered[environment_id, integration_key, cohort_id] = found
         return allotted
 
+    def find(self, environment_id: str, integration_key: str, cohort_ids: Sequence[str]) -> list[str | None]:
+        """The cohorts' segment keys, None for each that has none yet; allots nothing.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        fields = [registration(environment_id, integration_key, cohort_id, "")[2] for cohort_id in cohort_ids]
+        with state_errors():
+            found = cast("list[bytes | None]", self._client.hmget(_cohorts_key(environment_id), fields))
+        return [None if key is None else key.decode() for key in found]
+
     def registered(self, environment_id: str) -> list[str]:
         """Every segment key ever allotted in the environment, in no order.
 

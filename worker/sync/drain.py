@@ -1,4 +1,4 @@
-"""The drain: lease, read, parse, fold, write, advance, until the log is empty or the budget is spent."""
+"""The drain: lease, read, judge, fold, write, advance, until the log is empty or the budget is spent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from worker.errors import InvalidBatch, LeaseLost, Unavailable
-from worker.log.dead import DeadLetter
-from worker.log.entry import Entry
+from worker.errors import LeaseLost, Unavailable
 from worker.log.lease import Behind, Busy, Idle, Lease, Orphans
-from worker.model import SegmentId
+from worker.log.snapshots import SnapshotReplaced
+from worker.model import SegmentId, SegmentPatch, StoreRecord, WriteCounts
+from worker.processes import stop_requested
 from worker.stores import SegmentStore, WriteSession
+from worker.sync.base import BaseReading
 from worker.sync.fold import fold
-from worker.sync.members import read_members
+from worker.sync.isolation import ParserInterrupted
+from worker.sync.judge import Braked, Judge
 from worker.wiring import Wiring
 
 # A drain ends itself and lets others run: a worker that is told to stop waits for no more than this, and one write.
@@ -24,6 +26,10 @@ BUDGET_SECONDS = 2.0
 # One read: what is folded into one write. Compressed bytes, some three to five times that once decoded.
 READ_BYTES = 4 * 1024 * 1024
 READ_ENTRIES = 256
+# Of entries replayed below the snapshot, which are held in memory while its chunks are read.
+BASE_BYTES = 64 * 1024 * 1024
+# A worker that is told to stop finishes the write in hand, unless its store takes longer than this for it.
+STOP_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -33,8 +39,10 @@ class Drained:
     """What one drain did.
 
     Attributes:
-        outcome: "applied", "idle", "busy", "behind" (the log is trimmed further than this store has read), "gone" (no
-            such store), "away" (the store), "lost" (the lease); in the log also "state away" and "failed".
+        outcome: "applied"; "idle", "busy"; "gone" (no such store), "away" (the store), "wiped" (it lost its content and
+            waits for a person), "braked" (most batches of the integration die), "behind" (the log does not go back
+            far enough, and there is no snapshot), "stopped" (with the worker), "lost" (the lease); in the log also
+            "state away" and "failed".
         wake_up_due: a wake-up is due and this caller's to send.
     """
 
@@ -46,6 +54,10 @@ class Drained:
     removed: int = 0
 
 
+class _Stopped(Exception):
+    """Raised between two windows of a write that takes too long for a worker that was told to stop."""
+
+
 def drain(
     wiring: Wiring,
     segment: SegmentId,
@@ -53,6 +65,7 @@ def drain(
     *,
     budget_seconds: float = BUDGET_SECONDS,
     clock: Callable[[], float] = time.monotonic,
+    stopping: Callable[[], bool] = stop_requested,
 ) -> Drained:
     """Apply what waits in a segment's log to one store.
 
@@ -64,72 +77,110 @@ def drain(
             the sweeper tries again.
     """
     store = wiring.stores.get(store_id)
-    if store is None:
+    record = wiring.directory.fresh().store(store_id)
+    if store is None or record is None:
         return Drained("gone")
-    if wiring.stores.resting(store_id):
+    if stopping():
+        return Drained("stopped")
+    if not wiring.circuits.allows(store_id):
         return Drained("away")
-    stores = wiring.directory.fresh().stores_of(segment.environment_id)
-    counts_members = bool(stores) and stores[0].store_id == store_id
-    found: Lease | Busy | Idle | None = None
     try:
         with store.session() as session:
-            found = _take(wiring, segment, store_id, store, session)
-            if isinstance(found, Busy | Idle):
-                return Drained(type(found).__name__.lower())
+            found = _take(wiring, segment, record, store, session)
+            if not isinstance(found, Lease):
+                wiring.circuits.abstained(store_id)  # it could be reached, but whether it takes writes is not known
+                return found
             deadline = clock() + budget_seconds
-            return _Run(wiring, found, session, counts_members).until(lambda: clock() >= deadline)
+            run = _Run(wiring, found, session, stopping, clock)
+            done = run.until(lambda: stopping() or clock() >= deadline)
+        (wiring.circuits.succeeded if run.wrote else wiring.circuits.abstained)(store_id)
     except Unavailable as error:
         if error.dependency == "state":
             raise
-        # No wake-up: the sweeper sends one, after a while, until the store is back. A refused write was quick and may
-        # be one segment's own trouble; what hangs or cannot be reached costs seconds each time, and rests.
-        if found is None or error.fate_unknown:
-            wiring.stores.rest(store_id)
-        _log.warning("store.away", store_id=store_id, segment=segment.ref, error=str(error))
+        # No wake-up: the sweeper sends one when the circuit says that it is time.
+        wiring.circuits.failed(store_id, error)
+        _log.warning("store.away", store_id=store_id, segment=segment.ref, fault=error.fault, error=str(error))
         return Drained("away")
+    else:
+        return done
 
 
 def _take(
-    wiring: Wiring, segment: SegmentId, store_id: str, store: SegmentStore, session: WriteSession
-) -> Lease | Busy | Idle:
+    wiring: Wiring, segment: SegmentId, record: StoreRecord, store: SegmentStore, session: WriteSession
+) -> Lease | Drained:
     """Take the lease; drains that nobody runs any more are fenced off first, where the store can (rule 8)."""
     fenced: list[str] = []
     waived: list[str] = []
+    incarnation = wiring.incarnations.confirm(record, store, session.sentinel, wiring.upkeep.server_ms)
+    if incarnation is None:
+        return Drained("wiped")
     while True:
-        found = wiring.drain_log.take(segment, store_id, connection=session.connection, fenced=fenced, waived=waived)
-        if not isinstance(found, Orphans):
+        found = wiring.drain_log.take(
+            segment,
+            record.store_id,
+            connection=session.connection,
+            incarnation=incarnation,
+            process=session.process,
+            fenced=fenced,
+            waived=waived,
+        )
+        if isinstance(found, Busy | Idle):
+            return Drained(type(found).__name__.lower())
+        if isinstance(found, Lease):
             return found
+        assert isinstance(found, Orphans)
         for token, connection in found.connections.items():
             sure = bool(connection) and store.fence(connection)
             (fenced if sure else waived).append(token)
-            _log.info("drain.orphan", segment=segment.ref, store_id=store_id, fenced=sure)
+            _log.info("drain.orphan", segment=segment.ref, store_id=record.store_id, fenced=sure)
 
 
 class _Run:
     """One drain that holds its lease."""
 
-    def __init__(self, wiring: Wiring, lease: Lease, session: WriteSession, counts_members: bool) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        lease: Lease,
+        session: WriteSession,
+        stopping: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
         self._wiring = wiring
         self._lease = lease
         self._session = session
-        self._counts_members = counts_members
+        self._stopping = stopping
+        self._clock = clock
+        self._stopping_since: float | None = None
+        stores = wiring.directory.fresh().stores_of(lease.segment.environment_id)
+        self._counts_members = bool(stores) and stores[0].store_id == lease.store_id
+        self._base: BaseReading | None = None
+        self.wrote = False
         self._done = Drained("applied")
 
     def until(self, over: Callable[[], bool]) -> Drained:
         """Drain; then let go in the way that what happened demands (rule 7)."""
         lease, done = self._lease, self._done
         try:
-            while self._step() and not over():
-                pass
-            done.wake_up_due = lease.release(clean=True)
+            with Judge(self._wiring, lease) as judge:
+                judge.check_brake()
+                while self._step(judge) and not over():
+                    pass
+            done.wake_up_due = lease.release(clean=True, innocent=True)
         except LeaseLost:
             # Everything sent has been answered; a successor may have advanced over it meanwhile.
             done.outcome = "lost"
             done.wake_up_due = lease.rewind()
+        except Braked:
+            done.outcome = "braked"
+            self._let_go(clean=True)
         except Behind:
             # Nothing is written, and the heartbeat says how old the store is: STALE, never a silent gap.
             _log.error("store.behind", store_id=lease.store_id, segment=lease.segment.ref)
             done.outcome = "behind"
+            self._let_go(clean=True)
+        except (_Stopped, ParserInterrupted):
+            done.outcome = "stopped"
             self._let_go(clean=True)
         except Unavailable as error:
             done.outcome = "away" if error.dependency == "store" else "state away"
@@ -150,34 +201,64 @@ class _Run:
         with suppress(LeaseLost, Unavailable):
             self._lease.release(clean=clean, exact=False)
 
-    def _step(self) -> bool:
+    def _step(self, judge: Judge) -> bool:
         """One read, fold and write; returns whether there was anything to read."""
-        entries = self._lease.read(most_bytes=READ_BYTES, most_entries=READ_ENTRIES)
+        if self._base is not None:
+            return self._step_in_base(self._base)
+        try:
+            entries = self._lease.read(most_bytes=READ_BYTES, most_entries=READ_ENTRIES)
+        except Behind:
+            self._base = self._open_base()
+            return True
         if not entries:
             return False
-        patch = fold(self._lease.segment.ref, (self._members(entry) for entry in entries if not entry.dead))
-        counts = self._session.write(patch, self._lease.renew)
-        self._lease.advance(entries[-1], counts.added - counts.removed if self._counts_members else None)
+        said = [judge.members(entry) for entry in entries if not entry.dead]
+        judge.note_lived()
+        counts = self._write(fold(self._lease.segment.ref, said))
+        self._lease.advance(entries[-1], self._change(counts))
         self._done.batches += len(entries)
-        self._done.added += counts.added
-        self._done.removed += counts.removed
+        self._done.dead += judge.dead
+        judge.dead = 0
         return True
 
-    def _members(self, entry: Entry) -> dict[str, bool]:
-        """What an entry says; one that can never be read is dead from now on, for all stores, and says nothing.
+    def _open_base(self) -> BaseReading:
+        base = self._wiring.snapshots.base(self._lease.segment, after=self._lease.position, most_bytes=BASE_BYTES)
+        if base is None:
+            raise Behind
+        return BaseReading(self._wiring, self._lease, base)
 
-        Only a fault of the batch's own kills it. A parser that is missing, an entry of a newer version, memory that
-        runs out: these are the deployment's, and the batch waits until they are put right.
-        """
-        self._lease.renew()
+    def _step_in_base(self, reading: BaseReading) -> bool:
+        """What the log no longer has, a chunk of its snapshot at a time (rule 19)."""
         try:
-            return read_members(self._wiring, entry)
-        except InvalidBatch as error:
-            now_ms = self._wiring.upkeep.server_ms()
-            self._lease.bury(entry, DeadLetter("dead", error.reason, error.message, error.pointer, died_ms=now_ms))
-            self._done.dead += 1
-            _log.error("batch.dead", batch_id=entry.batch_id, segment=self._lease.segment.ref, reason=error.reason)
-            return {}
+            patch = reading.next_patch()
+        except SnapshotReplaced:
+            self._base = self._open_base()
+            return True
+        if patch is not None:
+            reading.written(self._change(self._write(patch)))
+        else:
+            reading.finish(self._change(WriteCounts(0, 0)))
+            self._base = None
+        return True
+
+    def _write(self, patch: SegmentPatch) -> WriteCounts:
+        counts = self._session.write(patch, self._before_window)
+        self.wrote = self.wrote or bool(patch.add or patch.remove)
+        self._done.added += counts.added
+        self._done.removed += counts.removed
+        return counts
+
+    def _change(self, counts: WriteCounts) -> int | None:
+        return counts.added - counts.removed if self._counts_members else None
+
+    def _before_window(self) -> None:
+        self._lease.renew()
+        if self._stopping():
+            now = self._clock()
+            if self._stopping_since is None:
+                self._stopping_since = now
+            if now - self._stopping_since >= STOP_SECONDS:
+                raise _Stopped
 
     def _report(self) -> None:
         done = self._done

@@ -141,8 +141,12 @@ class Heartbeat:
             return
         sentinel = store.sentinel()
         notes = wiring.incarnations.notes(record.store_id)
+        if notes.wiped_ms is not None and not record.rebuild_when_wiped:
+            return
         if sentinel is not None and wiring.incarnations.is_rolled_back(sentinel, notes):
             sentinel = wiring.incarnations.end(record, store, sentinel, seen.now_ms)
+            if sentinel is None:
+                return
         life = wiring.incarnations.confirm(record, store, sentinel, lambda: seen.now_ms)
         if life is None or (seen.incarnation or life) != life or notes.strays_due or not seen.fresh_ms:
             return

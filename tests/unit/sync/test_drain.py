@@ -13,6 +13,7 @@ from worker.log.segments import read_segments
 from worker.log.upkeep import StoreStatus
 from worker.manifest.request_parser import RequestParser
 from worker.sync import drain as drain_module
+from worker.sync import judge as judge_module
 from worker.sync.drain import Drained, drain
 
 
@@ -27,7 +28,7 @@ def run(installation: Installation, budget_seconds: float = 10.0) -> Drained:
 
 def rested(installation: Installation) -> None:
     """Let the time pass for which a store that was away is left alone."""
-    installation.wiring.stores._rested_at.clear()
+    installation.wiring.circuits.reset(installation.store_id)
 
 
 def status(installation: Installation) -> StoreStatus:
@@ -129,7 +130,7 @@ def test_memory_that_runs_out_is_not_the_batchs_fault(
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(drain_module, "read_members", exhausted)
+    monkeypatch.setattr(judge_module, "read_members", exhausted)
     with pytest.raises(MemoryError):
         run(installation)
     monkeypatch.undo()

@@ -1,0 +1,69 @@
+"""Reading what a log no longer has: its snapshot, a chunk at a time, and what was replayed below it (rule 19)."""
+
+from __future__ import annotations
+
+from worker.log.lease import Lease
+from worker.log.position import START, order
+from worker.log.snapshot import Changes, decisions_after
+from worker.log.snapshots import Base
+from worker.model import SegmentPatch
+from worker.sync.members import read_members
+from worker.wiring import Wiring
+
+
+class BaseReading:
+    """What one cursor still needs of a snapshot, in order of the chunks; goes on where an earlier drain stopped.
+
+    Only members who were decided after the cursor are written: the others are in the store as they should be. An entry
+    that was replayed at a place below the snapshot decides about a member unless the snapshot knows of a later
+    decision.
+    """
+
+    def __init__(self, wiring: Wiring, lease: Lease, base: Base) -> None:
+        self._wiring = wiring
+        self._lease = lease
+        self.base = base
+        self._from = lease.position
+        self._beside = Changes()
+        for entry in base.late:
+            self._beside.add(entry.entry_id, read_members(wiring, entry))
+        # A replay would have made the cursor forget how many, as every rewind does.
+        snapshot, chunks = lease.base
+        self._next = chunks if snapshot == base.token else 0
+
+    def next_patch(self) -> SegmentPatch | None:
+        """The next change to write, or None when the store has everything up to the snapshot's position.
+
+        Raises:
+            SnapshotReplaced: a compaction has put another snapshot in its place: begin again with that.
+            Unavailable: the state server is away.
+        """
+        if self._next == self.base.chunks:
+            return None
+        final = self._next == self.base.chunks - 1
+        add, remove = decisions_after(self.base.chunk(self._next), self._from, self._beside, final=final)
+        return SegmentPatch(self._lease.segment.ref, add, remove)
+
+    def written(self, members_change: int | None) -> None:
+        """The patch is in the store, every request answered.
+
+        Raises:
+            LeaseLost: the lease, or its epoch, is gone.
+            Unavailable: the state server is away.
+        """
+        self._next += 1
+        self._lease.advance_base(self.base.token, self._next, members_change)
+
+    def finish(self, members_change: int | None) -> None:
+        """Move the cursor to the snapshot's position.
+
+        A store that had last been here before the floor may hold members of whom the snapshot says nothing any more:
+        it is to be compared with the logs, and claims no freshness until it was.
+
+        Raises:
+            LeaseLost: the lease, or its epoch, is gone.
+            Unavailable: the state server is away.
+        """
+        if self._from != START and order(self._from) < order(self.base.floor):
+            self._wiring.incarnations.note_strays(self._lease.store_id, due=True)
+        self._lease.advance_to(self.base.position, self.base.batches_total, self.base.bytes_total, members_change)

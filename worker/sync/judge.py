@@ -1,0 +1,156 @@
+"""What becomes of each entry that a drain reads: its members, or a dead letter, or neither while the brake is on."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import structlog
+
+from worker.errors import InvalidBatch, Unavailable
+from worker.log.dead import DeadLetter
+from worker.log.entry import Entry
+from worker.log.lease import Lease
+from worker.log.parsers import read_parser
+from worker.sync.isolation import IsolatedParser, ParserCrashed
+from worker.sync.members import read_members
+from worker.wiring import Wiring
+
+# So often may a batch kill the process that parses it, alone, before it is dead.
+MOST_CRASHES = 3
+# So many of the batches that wait are tried before a brake is let go.
+PROBE_ENTRIES = 10
+
+_log = structlog.get_logger(__name__)
+
+
+class Braked(Exception):
+    """Raised when most batches of an integration die: what waits is left as it is, for the deploy may be at fault."""
+
+
+class Judge:
+    """One drain's judgement of its entries.
+
+    Only a fault of the batch's own kills it. A parser that is missing, an entry of a newer version, memory that runs
+    out: these are the deployment's, and the batch waits until they are put right.
+
+    After a drain whose lease expired, entries are parsed in a process of their own: perhaps one of them killed the last
+    worker. Who does so alone, three times, is dead; a worker that was killed by others never gets to count.
+    """
+
+    def __init__(self, wiring: Wiring, lease: Lease) -> None:
+        self._wiring = wiring
+        self._lease = lease
+        self._isolated = IsolatedParser() if lease.suspect else None
+        self._lived = 0
+        self.dead = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._isolated is not None:
+            self._isolated.close()
+
+    def check_brake(self) -> None:
+        """Let the drain go on, or not; whose turn it is tries whether the next batches would live.
+
+        Raises:
+            Braked: the brake is on.
+            Unavailable: the state server is away.
+        """
+        brakes, where = self._wiring.brakes, self._where(self._lease.integration_key)
+        if not brakes.engaged(*where):
+            return
+        if not brakes.probe_due(*where):
+            raise Braked
+        entries = self._lease.read(most_bytes=1024 * 1024, most_entries=PROBE_ENTRIES)
+        living = sum(self._lives(entry) for entry in entries if not entry.dead)
+        lives = 2 * living > sum(not entry.dead for entry in entries)
+        brakes.probed(*where, ok=lives)
+        if not lives:
+            raise Braked
+
+    def members(self, entry: Entry) -> dict[str, bool]:
+        """What an entry says; one that can never be read is dead from now on, for all stores, and says nothing.
+
+        Raises:
+            Braked: it would be dead, but so are most of the others.
+            LeaseLost: the drain's lease is gone.
+            ParserInterrupted: the worker is being stopped; nothing is known of the entry.
+            Unavailable: the state server is away, or a parser cannot be had.
+        """
+        self._lease.renew()
+        try:
+            members = self._parse(entry)
+        except InvalidBatch as error:
+            self._bury(entry, DeadLetter("dead", error.reason, error.message, error.pointer))
+            return {}
+        self._lived += 1
+        return members
+
+    def note_lived(self) -> None:
+        """Tell the brake of the entries that were read since the last call."""
+        if self._lived:
+            self._wiring.brakes.lived(*self._where(self._lease.integration_key), count=self._lived)
+            self._lived = 0
+
+    def _where(self, integration_key: str) -> tuple[str, str]:
+        return self._lease.segment.environment_id, integration_key
+
+    def _parse(self, entry: Entry) -> dict[str, bool]:
+        if self._isolated is None or entry.kind == "slice":
+            return read_members(self._wiring, entry)
+        crashes = 0
+        while True:
+            try:
+                return self._parse_alone(self._isolated, entry)
+            except ParserCrashed as error:
+                crashes = max(crashes + 1, self._lease.count_crash(entry))
+                _log.error("batch.crashed", batch_id=entry.batch_id, segment=self._lease.segment.ref, how=error.how)
+                if crashes >= MOST_CRASHES:
+                    message = f"Parsing it brought down the process that did, {crashes} times: it {error.how}"
+                    raise InvalidBatch("crashed", message) from error
+
+    def _parse_alone(self, isolated: IsolatedParser, entry: Entry) -> dict[str, bool]:
+        text = read_parser(self._wiring.client, entry.parser_digest)
+        if text is None:
+            raise Unavailable(f"the state server does not have requestParser {entry.parser_digest}", dependency="state")
+        payload = isolated.parse(text, entry.content(), entry.policy, meanwhile=self._lease.renew)
+        return payload.cohorts[0].members
+
+    def _lives(self, entry: Entry) -> bool:
+        self._lease.renew()
+        try:
+            read_members(self._wiring, entry)
+        except InvalidBatch:
+            return False
+        return True
+
+    def _bury(self, entry: Entry, letter: DeadLetter) -> None:
+        self.note_lived()
+        if self._wiring.brakes.died(*self._where(entry.integration_key), reason=letter.reason):
+            raise Braked
+        wiring, segment = self._wiring, self._lease.segment
+        whole = msgspec.structs.replace(
+            letter,
+            batch_id=entry.batch_id,
+            integration_key=entry.integration_key,
+            size_bytes=len(entry.data),
+            attempts=MOST_CRASHES if letter.reason == "crashed" else 1,
+            died_ms=wiring.upkeep.server_ms(),
+        )
+        if self._lease.bury(entry, whole):
+            self.dead += 1
+            wiring.dead_letters.index(segment, entry.entry_id, entry.batch_id)
+            _log.error(
+                "batch.dead",
+                batch_id=entry.batch_id,
+                segment=segment.ref,
+                reason=letter.reason,
+                pointer=letter.pointer,
+                message=letter.message,
+            )

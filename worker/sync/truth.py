@@ -1,0 +1,92 @@
+"""What a segment's log says: who is in, and which entry decided so. The snapshot, and what came after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from typing import TypeVar
+
+from worker.errors import Unavailable
+from worker.log.entry import Entry
+from worker.log.lease import Behind
+from worker.log.position import START, order
+from worker.log.snapshot import Changes, Decision, decisions
+from worker.log.snapshots import Base, SnapshotReplaced
+from worker.model import SegmentId
+from worker.sync.members import read_members
+from worker.wiring import Wiring
+
+_READ_BYTES = 4 * 1024 * 1024
+_READ_ENTRIES = 256
+# A compaction replaces what is being read; it comes a few times an hour at the most.
+_MOST_TRIES = 5
+
+T = TypeVar("T")
+
+
+def decisions_about(wiring: Wiring, segment: SegmentId, members: Container[str]) -> dict[str, Decision]:
+    """The last decision about each of these members; those of whom nothing is known are left out.
+
+    Memory is bounded by their number, whatever the segment's size.
+
+    Raises:
+        Unavailable: the state server is away, or lacks what it takes to read an entry.
+    """
+    return _consistently(
+        segment, lambda: {key: decision for key, decision in _decided(wiring, segment, None, members) if key in members}
+    )
+
+
+def included_members(wiring: Wiring, segment: SegmentId, upto: str | None = None) -> list[str]:
+    """Everybody who is in the segment, as of the entry at ``upto`` (which no compaction has passed), or as of now.
+
+    Raises:
+        Unavailable: the state server is away, or lacks what it takes to read an entry.
+    """
+    return _consistently(
+        segment, lambda: [key for key, (include, _) in _decided(wiring, segment, upto, None) if include]
+    )
+
+
+def _decided(
+    wiring: Wiring, segment: SegmentId, upto: str | None, members: Container[str] | None
+) -> Iterator[tuple[str, Decision]]:
+    """The last decision about everybody, or about these members and some others; each member once."""
+    base = wiring.snapshots.base(segment)
+    tail = Changes()
+    for entry in _entries(wiring, segment, base, upto):
+        if not entry.dead:
+            said = read_members(wiring, entry)
+            tail.add(
+                entry.entry_id,
+                said if members is None else {key: include for key, include in said.items() if key in members},
+            )
+    if base is None:
+        yield from tail.within("", None)
+        return
+    for number in range(base.chunks):
+        yield from decisions(base.chunk(number), tail, final=number == base.chunks - 1)
+
+
+def _entries(wiring: Wiring, segment: SegmentId, base: Base | None, upto: str | None) -> Iterator[Entry]:
+    """What the snapshot does not have: entries replayed below it, and those above it."""
+    yield from base.late if base is not None else ()
+    position = START if base is None else base.position
+    while True:
+        entries = wiring.drain_log.read(segment, position, most_bytes=_READ_BYTES, most_entries=_READ_ENTRIES)
+        for entry in entries:
+            if upto is not None and order(entry.entry_id) > order(upto):
+                return
+            yield entry
+        if not entries:
+            return
+        position = entries[-1].entry_id
+
+
+def _consistently(segment: SegmentId, read: Callable[[], T]) -> T:
+    """Read anew when a compaction has replaced the snapshot, or trimmed the log, in the midst of it."""
+    for _ in range(_MOST_TRIES):
+        try:
+            return read()
+        except (Behind, SnapshotReplaced):
+            continue
+    raise Unavailable(f"{segment.ref} was compacted again and again while it was read", dependency="state")
