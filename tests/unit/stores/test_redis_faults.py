@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import ssl
+
 import hiredis
 import pytest
 import redis
@@ -38,6 +41,61 @@ def test_an_error_reply_says_where_what_and_what_to_do(reply: str, told: str) ->
     assert WHERE in str(error)
     assert told in str(error)
     assert error.dependency == "store"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", "transient"),
+        ("LOADING Redis is loading the dataset in memory", "transient"),
+        ("BUSY Redis is busy running a script.", "transient"),
+        ("MISCONF Errors writing to the AOF file: No space left on device", "transient"),
+        ("NOREPLICAS Not enough good replicas to write.", "transient"),
+        ("ERR max number of clients reached", "transient"),
+        ("NEWFANGLED nobody knows this one yet", "transient"),
+        ("READONLY You can't write against a read only replica.", "configuration"),
+        ("MASTERDOWN Link with MASTER is down", "configuration"),
+        ("NOAUTH Authentication required.", "configuration"),
+        ("WRONGPASS invalid username-password pair or user is disabled.", "configuration"),
+        ("ERR invalid password", "configuration"),
+        ("DENIED Redis is running in protected mode", "configuration"),
+        ("NOPERM User ann has no permissions to run the 'sadd' command", "configuration"),
+        ("ERR DB index is out of range", "configuration"),
+        ("ERR unknown command 'EVAL'", "configuration"),
+        ("MOVED 3999 127.0.0.1:6381", "configuration"),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "configuration"),
+        ("CLUSTERDOWN The cluster is down", "configuration"),
+    ],
+)
+def test_a_refusal_says_how_soon_to_try_again_whoever_has_read_it(fault: str, kind: str) -> None:
+    for of_a_member in (True, False):
+        assert unavailable(parse_error(fault), WHERE, of_a_member=of_a_member).fault == kind
+    if not fault.startswith(("ERR max", "ERR invalid")):  # those come before a bulk write can begin
+        assert unavailable(hiredis.ReplyError(fault), WHERE, of_a_member=True).fault == kind
+
+
+def test_a_key_of_another_type_is_one_contexts_trouble_or_the_whole_stores() -> None:
+    spoilt = parse_error("WRONGTYPE Operation against a key holding the wrong kind of value")
+    assert unavailable(spoilt, WHERE, of_a_member=True).fault == "item"
+    assert unavailable(spoilt, WHERE).fault == "configuration"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (TimeoutError("timed out"), "transient"),
+        (redis.TimeoutError("Timeout reading from socket"), "transient"),
+        (redis.exceptions.MaxConnectionsError("Too many connections"), "transient"),
+        (redis.ConnectionError("Connection closed by server."), "transient"),
+        (ConnectionRefusedError(111, "refused"), "transient"),
+        (hiredis.ProtocolError("Protocol error, got 'H' as reply type byte"), "transient"),
+        (ssl.SSLCertVerificationError(1, "Hostname mismatch"), "configuration"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "configuration"),
+    ],
+    ids=repr,
+)
+def test_a_connection_that_fails_says_how_soon_to_try_again(fault: Exception, kind: str) -> None:
+    assert unavailable(fault, WHERE, of_a_member=True).fault == kind
 
 
 def test_an_error_reply_of_a_bulk_write_says_the_same() -> None:
