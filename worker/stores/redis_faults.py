@@ -46,6 +46,8 @@ _CODE_OF_CLASS = {
     redis.exceptions.BusyLoadingError: "LOADING",
     redis.exceptions.NoPermissionError: "NOPERM",
 }
+# A script that may not run a command is answered ERR by Valkey, with these words.
+_IN_A_SCRIPT = "ACL failure in script"
 
 
 def unavailable(
@@ -80,7 +82,7 @@ def _judge(fault: BaseException) -> tuple[Fault, str]:
         kind, advice = _ADVICE.get(code, ("transient", "see the documentation of this Redis error"))
         return kind, f"it answered {code}: {advice}"
     if isinstance(fault, redis.exceptions.TimeoutError | TimeoutError):
-        return "transient", "no answer in time; see whether it hangs, is overloaded, or a firewall swallows packets"
+        return "transient", "no answer in time; see whether it hangs, what lies between, and whether TLS is right"
     if isinstance(fault, redis.exceptions.MaxConnectionsError):
         return "transient", "this process uses all its connections; run fewer drains in one process"
     kind = "configuration" if is_misaddressed(fault) else "transient"
@@ -91,6 +93,8 @@ def _code(fault: BaseException) -> str | None:
     """The code of an error reply, or None when no reply is behind it."""
     if isinstance(fault, hiredis.ReplyError):
         return str(fault).partition(" ")[0]
+    if isinstance(fault, redis.exceptions.ResponseError) and _IN_A_SCRIPT in str(fault):
+        return "NOPERM"
     status: str | None = getattr(fault, "status_code", None)
     if status not in (None, "ERR"):
         return status

@@ -27,6 +27,7 @@ def parse_error(reply: str) -> Exception:
         ("WRONGPASS invalid username-password pair or user is disabled.", "WRONGPASS: it refuses the username"),
         ("ERR invalid password", "WRONGPASS: it refuses the username or password"),
         ("NOPERM User ann has no permissions to run the 'sadd' command", "NOPERM: its user lacks a permission"),
+        ("ERR ACL failure in script: User ann has no permissions to run 'set'", "NOPERM: its user lacks a permission"),
         ("LOADING Redis is loading the dataset in memory", "LOADING: it is loading its data"),
         ("MISCONF Errors writing to the AOF file: No space left on device", "MISCONF: it cannot save to disk"),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE: a key of the layout"),
