@@ -61,7 +61,7 @@ class Scripts:
         return bool(due)
 
     def take(self, token: int, fenced: list[int], waived: list[int]) -> object:
-        reply = self._run("take", token, "connection", "", "", len(fenced), *fenced, *waived)
+        reply = self._run("take", token, "connection", "", "", "0", len(fenced), *fenced, *waived)
         if reply[0] == b"orphans":
             return frozenset(int(token) for token in reply[1::2])
         if reply[0] == b"taken":

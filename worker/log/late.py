@@ -63,3 +63,16 @@ def is_inserted(client: redis.Redis, segment: SegmentId, position: str, batch_id
     """
     with state_errors():
         return client.hget(f"{keyspace.prefix(segment)}:late:{position}", "b") == batch_id.encode()
+
+
+def void_cursor(client: redis.Redis, segment: SegmentId, store_id: str) -> bool:
+    """Take a store's cursor back to the beginning: everything is folded into the store again (rule 14).
+
+    Returns:
+        Whether a wake-up is due, and now the caller's to send.
+
+    Raises:
+        Unavailable: the state server is away; it may be done.
+    """
+    base = keyspace.base(segment.environment_id, segment.segment_key)
+    return bool(script("void")(client, base, segment.generation, store_id))

@@ -189,6 +189,7 @@ class DrainLog:
         connection: str | None,
         incarnation: str = "",
         process: str = "",
+        even_idle: bool = False,
         fenced: Sequence[str] = (),
         waived: Sequence[str] = (),
     ) -> Lease | Busy | Idle | Orphans:
@@ -198,6 +199,7 @@ class DrainLog:
         ``incarnation`` is the store's present life: a cursor made for another one starts over (rule 12).
         ``process`` is the server that answers for the store, "" where it does not tell: with another one, the cursor
         goes back to where it stood ten minutes ago at least (rule 13).
+        ``even_idle`` asks for the lease though nothing waits.
         ``fenced`` are tokens of orphaned drains whose bytes surely cannot land any more: they are settled first.
         ``waived`` are those whose bytes may still land: they are left to the sweeper.
 
@@ -205,7 +207,7 @@ class DrainLog:
             Unavailable: the state server is away; a lease may have been taken, which then expires.
         """
         token = secrets.token_hex(8)
-        told = (connection or "", incarnation, process)
+        told = (connection or "", incarnation, process, "1" if even_idle else "0")
         reply = self.call("take", segment, store_id, token, *told, len(fenced), *fenced, *waived)
         verdict = reply[0]
         if verdict in _NOTHING_TAKEN:

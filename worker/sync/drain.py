@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import structlog
 
 from worker.errors import LeaseLost, Unavailable
-from worker.log.lease import Behind, Busy, Idle, Lease, Orphans
+from worker.log.lease import Behind, Lease
 from worker.log.snapshots import SnapshotReplaced
-from worker.model import SegmentId, SegmentPatch, StoreRecord, WriteCounts
+from worker.model import SegmentId, SegmentPatch, WriteCounts
 from worker.processes import stop_requested
-from worker.stores import SegmentStore, WriteSession
+from worker.stores import WriteSession
 from worker.sync.base import BaseReading
 from worker.sync.fold import fold
 from worker.sync.isolation import ParserInterrupted
 from worker.sync.judge import Braked, Judge
+from worker.sync.taking import take_lease
 from worker.wiring import Wiring
 
 # A drain ends itself and lets others run: a worker that is told to stop waits for no more than this, and one write.
@@ -86,10 +87,10 @@ def drain(
         return Drained("away")
     try:
         with store.session() as session:
-            found = _take(wiring, segment, record, store, session)
-            if not isinstance(found, Lease):
+            found = take_lease(wiring, segment, record, store, session)
+            if isinstance(found, str):
                 wiring.circuits.abstained(store_id)  # it could be reached, but whether it takes writes is not known
-                return found
+                return Drained(found)
             deadline = clock() + budget_seconds
             run = _Run(wiring, found, session, stopping, clock)
             done = run.until(lambda: stopping() or clock() >= deadline)
@@ -103,36 +104,6 @@ def drain(
         return Drained("away")
     else:
         return done
-
-
-def _take(
-    wiring: Wiring, segment: SegmentId, record: StoreRecord, store: SegmentStore, session: WriteSession
-) -> Lease | Drained:
-    """Take the lease; drains that nobody runs any more are fenced off first, where the store can (rule 8)."""
-    fenced: list[str] = []
-    waived: list[str] = []
-    incarnation = wiring.incarnations.confirm(record, store, session.sentinel, wiring.upkeep.server_ms)
-    if incarnation is None:
-        return Drained("wiped")
-    while True:
-        found = wiring.drain_log.take(
-            segment,
-            record.store_id,
-            connection=session.connection,
-            incarnation=incarnation,
-            process=session.process,
-            fenced=fenced,
-            waived=waived,
-        )
-        if isinstance(found, Busy | Idle):
-            return Drained(type(found).__name__.lower())
-        if isinstance(found, Lease):
-            return found
-        assert isinstance(found, Orphans)
-        for token, connection in found.connections.items():
-            sure = bool(connection) and store.fence(connection)
-            (fenced if sure else waived).append(token)
-            _log.info("drain.orphan", segment=segment.ref, store_id=record.store_id, fenced=sure)
 
 
 class _Run:

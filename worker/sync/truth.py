@@ -36,24 +36,36 @@ def decisions_about(wiring: Wiring, segment: SegmentId, members: Container[str])
     )
 
 
-def included_members(wiring: Wiring, segment: SegmentId, upto: str | None = None) -> list[str]:
+def included_members(
+    wiring: Wiring,
+    segment: SegmentId,
+    upto: str | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> list[str]:
     """Everybody who is in the segment, as of the entry at ``upto`` (which no compaction has passed), or as of now.
+
+    ``meanwhile`` is called every now and then: to keep a lease, say. What it raises goes on to the caller.
 
     Raises:
         Unavailable: the state server is away, or lacks what it takes to read an entry.
     """
     return _consistently(
-        segment, lambda: [key for key, (include, _) in _decided(wiring, segment, upto, None) if include]
+        segment, lambda: [key for key, (include, _) in _decided(wiring, segment, upto, None, meanwhile) if include]
     )
 
 
 def _decided(
-    wiring: Wiring, segment: SegmentId, upto: str | None, members: Container[str] | None
+    wiring: Wiring,
+    segment: SegmentId,
+    upto: str | None,
+    members: Container[str] | None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[str, Decision]]:
     """The last decision about everybody, or about these members and some others; each member once."""
     base = wiring.snapshots.base(segment)
     tail = Changes()
     for entry in _entries(wiring, segment, base, upto):
+        meanwhile()
         if not entry.dead:
             said = read_members(wiring, entry)
             tail.add(
@@ -64,6 +76,7 @@ def _decided(
         yield from tail.within("", None)
         return
     for number in range(base.chunks):
+        meanwhile()
         yield from decisions(base.chunk(number), tail, final=number == base.chunks - 1)
 
 

@@ -1,7 +1,7 @@
 -- Take the lease of one cursor and leave an open mark (rule 4). The wake-up flag goes first, even when the lease is
 -- busy (rule 10): the hint is consumed, and whoever holds the lease re-checks when it lets go.
 -- ARGV: generation, store, token, connection, incarnation of the store, process of the store ('' if it does not tell),
---   number of fenced tokens, the fenced tokens ..., the waived tokens ...
+--   '1' to be given the lease though nothing waits, number of fenced tokens, the fenced tokens ..., the waived tokens ...
 --   fenced: drains nobody runs any more and whose bytes surely cannot land; they are settled here and now
 --   waived: drains whose bytes may still land; their marks stay for the sweeper
 -- Returns {'busy'} | {'idle'} | {'orphans', token, connection, ...} (fence them, then take again)
@@ -13,9 +13,9 @@ local cursor, open = cursor_key(generation, store), open_key(generation, store)
 redis.call('HSET', cursor, 'woken', '0')
 if lease(cursor) ~= '' then return {'busy'} end
 
-local waived, fenced = {}, tonumber(ARGV[7])
-for i = 8, 7 + fenced do rewind_mark(generation, store, ARGV[i]) end
-for i = 8 + fenced, #ARGV do waived[ARGV[i]] = true end
+local waived, fenced = {}, tonumber(ARGV[8])
+for i = 9, 8 + fenced do rewind_mark(generation, store, ARGV[i]) end
+for i = 9 + fenced, #ARGV do waived[ARGV[i]] = true end
 local orphans, marks = {'orphans'}, redis.call('HGETALL', open)
 for i = 1, #marks, 2 do
   if not waived[marks[i]] then
@@ -43,7 +43,7 @@ redis.call('HSET', cursor, 'incarnation', incarnation)
 if process ~= '' then redis.call('HSET', cursor, 'process', process) end
 
 local began = position(cursor)
-if not after(last(generation), began) then return {'idle'} end
+if ARGV[7] ~= '1' and not after(last(generation), began) then return {'idle'} end
 local known = redis.call('HMGET', cursor, 'batches', 'bytes', 'suspect', 'base', 'base_chunks')
 redis.call('HSET', cursor, 'lease', token, 'beat', '1')
 redis.call('HSET', open, token, began .. ' ' .. (known[1] or '0') .. ' ' .. (known[2] or '0') .. ' ' .. connection)

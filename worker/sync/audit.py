@@ -1,0 +1,251 @@
+"""Comparing a store with the logs, both ways: who is missing from it, and who is in it of whom no log knows (rule 14).
+
+The store is scanned once for a group of segments, without holding anybody up; what looks wrong then may only be on its
+way. So each suspicion is looked at again under the segment's lease, where nothing moves: what the log amounts to at the
+cursor is what the store must hold.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from worker.errors import LeaseLost, Unavailable
+from worker.log.late import void_cursor
+from worker.log.lease import Lease
+from worker.log.position import order
+from worker.log.segments import read_segments
+from worker.model import SegmentId, StoreRecord
+from worker.stores import SegmentStore, WriteSession
+from worker.stores.layout import context_hashes
+from worker.sync.taking import take_lease
+from worker.sync.truth import included_members
+from worker.wiring import Wiring
+
+# So many members of segments are compared in one scan of the store: some 100 bytes each.
+GROUP_MEMBERS = 1_000_000
+
+# How long a segment's drains are waited for; one gives its lease back after two seconds.
+_PATIENCE_SECONDS = 20.0
+_AGAIN_SECONDS = 0.05
+_HASHED_AT_ONCE = 50_000
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What comparing one store with the logs of its segments showed.
+
+    Attributes:
+        segments: how many were compared.
+        members: who should be in, over all of them.
+        missing: who should be, and was not.
+        strays: who was, and should not have been; 0 when ``sampled``, for then nobody looked for them.
+        wrong: segment key -> how many are missing, and how many strays there are.
+        uncertain: segments that could not be judged: drains held them all the while, or something of theirs may still
+            land.
+        repaired: what was missing is on its way, and strays are gone.
+    """
+
+    store_id: str
+    segments: int = 0
+    members: int = 0
+    missing: int = 0
+    strays: int = 0
+    sampled: bool = False
+    repaired: bool = False
+    uncertain: list[str] = field(default_factory=list)
+    wrong: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, segment: SegmentId, missing: int, strays: int) -> None:
+        """Note what is wrong in one segment."""
+        self.wrong[segment.segment_key] = (missing, strays)
+        self.missing += missing
+        self.strays += strays
+        _log.error(
+            "store.differs",
+            store_id=self.store_id,
+            segment=segment.ref,
+            missing=missing,
+            strays=strays,
+            repaired=self.repaired,
+        )
+
+    @property
+    def agrees(self) -> bool:
+        """Nothing is wrong, as far as could be seen."""
+        return not (self.missing or self.strays)
+
+
+class Audit:
+    """Compares one store with the logs.
+
+    Args:
+        wiring: of this process.
+        record: the store.
+        repair: also put right what is wrong: strays are removed, and who is missing is folded into the store again.
+        sample: look at so many members of each segment only, and not for strays.
+        progress: called with how many segments are done, now and then.
+        stopping: asked now and then; an audit that stops leaves nothing half done.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        record: StoreRecord,
+        *,
+        repair: bool = False,
+        sample: int | None = None,
+        progress: Callable[[int], object] = lambda _done: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._wiring = wiring
+        self._record = record
+        self._repair = repair
+        self._sample = sample
+        self._progress = progress
+        self._stopping = stopping
+
+    def run(self, segment_keys: Sequence[str] | None = None) -> Comparison:
+        """Compare these segments, or all that the environment has.
+
+        Raises:
+            Unavailable: the store or the state server is away; what was repaired stays so.
+        """
+        done = Comparison(self._record.store_id, sampled=self._sample is not None, repaired=self._repair)
+        store = self._wiring.stores.get(self._record.store_id)
+        if store is None:
+            return done
+        for group in self._groups(segment_keys):
+            if self._stopping():
+                break
+            suspects = self._suspects(store, group)
+            for segment in group:
+                missing, strays, members = suspects[segment]
+                done.members += members
+                if missing or strays:
+                    self._confirm(store, segment, missing, strays, done)
+                done.segments += 1
+                self._progress(done.segments)
+        return done
+
+    def _groups(self, segment_keys: Sequence[str] | None) -> Iterator[list[SegmentId]]:
+        """The segments, in groups that one scan can be compared with."""
+        environment_id = self._record.environment_id
+        keys = sorted(self._wiring.segment_keys.registered(environment_id) if segment_keys is None else segment_keys)
+        group: list[SegmentId] = []
+        members = 0
+        for found in read_segments(self._wiring.client, environment_id, keys):
+            if group and members + found.members > GROUP_MEMBERS:
+                yield group
+                group, members = [], 0
+            group.append(SegmentId(environment_id, found.segment_key, found.generation))
+            members += max(found.members, 0)
+        if group:
+            yield group
+
+    def _suspects(
+        self, store: SegmentStore, group: Sequence[SegmentId]
+    ) -> dict[SegmentId, tuple[list[bytes], list[bytes], int]]:
+        """Per segment: who seems to be missing, who seems to be a stray, and how many should be in."""
+        if self._sample is not None:
+            return {segment: self._sampled(store, segment, self._sample) for segment in group}
+        by_ref = {segment.ref: segment for segment in group}
+        # Before the scan: who joins meanwhile is missing from this list, and looks like a stray until it is confirmed.
+        absent = {segment: set(self._truth(segment)) for segment in group}
+        counts = {segment: len(hashes) for segment, hashes in absent.items()}
+        strays: dict[SegmentId, list[bytes]] = {segment: [] for segment in group}
+        seen: dict[SegmentId, set[bytes]] = {segment: set() for segment in group}
+        for page in store.scan():
+            if self._stopping():
+                break
+            for hashed, refs in page:
+                for ref in refs & by_ref.keys():
+                    segment = by_ref[ref]
+                    if hashed in absent[segment]:
+                        absent[segment].discard(hashed)
+                        seen[segment].add(hashed)
+                    elif hashed not in seen[segment]:  # a scan may show a context twice
+                        strays[segment].append(hashed)
+                        seen[segment].add(hashed)
+        if self._stopping():
+            return {segment: ([], [], counts[segment]) for segment in group}
+        return {segment: (list(absent[segment]), strays[segment], counts[segment]) for segment in group}
+
+    def _sampled(self, store: SegmentStore, segment: SegmentId, size: int) -> tuple[list[bytes], list[bytes], int]:
+        hashes = self._truth(segment)
+        chosen = random.sample(hashes, min(size, len(hashes)))
+        found = store.includes(segment.ref, chosen)
+        return [hashed for hashed, there in zip(chosen, found, strict=True) if not there], [], len(hashes)
+
+    def _truth(
+        self, segment: SegmentId, upto: str | None = None, meanwhile: Callable[[], object] = lambda: None
+    ) -> list[bytes]:
+        members = included_members(self._wiring, segment, upto, meanwhile)
+        hashes: list[bytes] = []
+        for start in range(0, len(members), _HASHED_AT_ONCE):
+            hashes += context_hashes(members[start : start + _HASHED_AT_ONCE])
+            meanwhile()
+        return hashes
+
+    def _confirm(
+        self, store: SegmentStore, segment: SegmentId, missing: list[bytes], strays: list[bytes], done: Comparison
+    ) -> None:
+        """Look again under the lease, and repair what is wrong."""
+        with store.session() as session:
+            lease = self._take(store, session, segment)
+            if lease is None:
+                done.uncertain.append(segment.segment_key)
+                return
+            try:
+                lost, stray = self._really_wrong(store, lease, missing, strays)
+                if self._repair and stray:
+                    session.remove_hashes(segment.ref, stray, lease.renew)
+                lease.release(clean=True, exact=not stray)
+            except LeaseLost:
+                done.uncertain.append(segment.segment_key)
+                lease.rewind()
+                return
+            except Unavailable as error:
+                with suppress(LeaseLost, Unavailable):
+                    lease.release(clean=not error.fate_unknown, exact=False)
+                raise
+        if lost or stray:
+            done.add(segment, len(lost), len(stray))
+        if self._repair and lost:
+            void_cursor(self._wiring.client, segment, self._record.store_id)
+            self._wiring.upkeep.index([segment], ticket=f"repair-{self._wiring.upkeep.server_ms()}")
+
+    def _really_wrong(
+        self, store: SegmentStore, lease: Lease, missing: list[bytes], strays: list[bytes]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Who is missing, and who is a stray, of those who seemed to be: as of the cursor, where nothing moves."""
+        segment = lease.segment
+        right = set(self._truth(segment, lease.position, lease.renew))
+        wanted = [hashed for hashed in missing if hashed in right]
+        unwanted = [hashed for hashed in strays if hashed not in right]
+        lost = [hashed for hashed, there in zip(wanted, store.includes(segment.ref, wanted), strict=True) if not there]
+        left = [hashed for hashed, there in zip(unwanted, store.includes(segment.ref, unwanted), strict=True) if there]
+        return lost, left
+
+    def _take(self, store: SegmentStore, session: WriteSession, segment: SegmentId) -> Lease | None:
+        """The segment's lease, once its drains leave it; None when they do not, or the cursor is below the snapshot."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            found = take_lease(self._wiring, segment, self._record, store, session, even_idle=True)
+            if isinstance(found, Lease):
+                break
+            if found != "busy" or time.monotonic() >= deadline or self._stopping():
+                return None
+            time.sleep(_AGAIN_SECONDS)
+        base = self._wiring.snapshots.base(segment)
+        if base is not None and order(found.position) < order(base.position):
+            found.release(clean=True)
+            return None
+        return found
