@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from worker.cli.roles import Supervisor, note_supervisor
+from worker.cli.roles import Strict, Supervisor, check_promises, load_role_settings, note_supervisor
 
 _GRACEFUL_SECONDS = 6  # longer than a request may wait for its append
 _STARTUP_FAILURE = 3  # uvicorn's own exit code for it
@@ -23,6 +24,7 @@ def command(
         typer.Option(min=0, max=65535, help="Port; 0 picks a free one. Default: SEGSYNC_PORT, else 8080."),
     ] = None,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, inherited.")] = None,
+    strict: Strict = False,
     supervisor: Supervisor = None,
 ) -> None:
     """Run the receiver: takes partners' payloads. Start as many as needed, on as many machines."""
@@ -31,12 +33,12 @@ def command(
     import uvicorn
 
     from worker.cli.listener import BACKLOG, listen, url_of
-    from worker.logs import configure_logs
     from worker.processes import announce_ready, return_freed_memory
-    from worker.settings import load_settings
+    from worker.receiver.app import create_receiver
 
-    settings = load_settings()
-    configure_logs(settings.log_level)
+    settings = load_role_settings(strict=strict)
+    if settings.strict:  # the receiver itself judges a state server that is away now, and warns of one that is not
+        check_promises(settings, wait=False)
     return_freed_memory()
     listener = (
         socket.socket(fileno=fd)
@@ -53,7 +55,7 @@ def command(
 
     server = Server(
         uvicorn.Config(
-            "worker.asgi:create_app",
+            partial(create_receiver, settings),
             factory=True,
             loop="uvloop",
             http="httptools",

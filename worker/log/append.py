@@ -19,6 +19,9 @@ from worker.log.scripts import run_pipeline, script
 from worker.model import DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Rejections, SegmentId
 from worker.state import refused, state_errors
 
+# How long replicas may take to confirm: less than the server's answers may, and than the sender waits.
+REPLICAS_WITHIN_MS = 1500
+
 _log = structlog.get_logger(__name__)
 
 
@@ -74,18 +77,27 @@ class WakeUp:
 Outcome = list[WakeUp] | InvalidBatch | Unavailable
 
 
-class Appends:
-    """Appends to the logs. Batches of one segment go in the order given; those of several segments go last."""
+class _Unconfirmed(Unavailable):
+    """Too few replicas have what was appended. It is in the log, so nothing of it can land any later."""
 
-    def __init__(self, client: redis.Redis) -> None:
+
+class Appends:
+    """Appends to the logs. Batches of one segment go in the order given; those of several segments go last.
+
+    ``replicas``: how many replicas of the state server must have a batch before it counts as accepted.
+    """
+
+    def __init__(self, client: redis.Redis, replicas: int = 0) -> None:
         self._client = client
+        self._replicas = replicas
 
     def append(self, batches: Sequence[Batch]) -> list[Outcome]:
         """Append each batch to the log of every segment that it names.
 
         Batches of one segment share one pipeline: one round trip, and one flush of the server's append-only file,
         for all. A batch of several segments takes round trips of its own. What is wrong with one batch, or with the
-        keys of its segments, is that batch's outcome and no other's.
+        keys of its segments, is that batch's outcome and no other's. Where too few replicas confirm what was appended,
+        the outcome is Unavailable, and the batch is in the log all the same: to send it again is right.
 
         Raises:
             Unavailable: the state server is away: some of the batches may be in the log. Appending all of them again
@@ -97,12 +109,16 @@ class Appends:
             outcomes[place] = outcome
         for place, batch in enumerate(batches):
             if len(batch.targets) != 1:
-                outcomes[place] = self._append_shared(batch)
+                # Replicas that have not confirmed the ones before will not confirm this one: not again the same wait.
+                missing = next((outcome for outcome in outcomes.values() if isinstance(outcome, _Unconfirmed)), None)
+                outcomes[place] = missing or self._append_shared(batch)
         ordered = [outcomes[place] for place in range(len(batches))]
         self._index(ordered)
         return ordered
 
     def _append_singles(self, batches: Sequence[Batch]) -> list[Outcome]:
+        if not batches:
+            return []
         needed = list(dict.fromkeys(entry for batch in batches for entry in batch.prerequisites))
 
         def queue(pipe: Any) -> None:
@@ -111,20 +127,24 @@ class Appends:
             for batch in batches:
                 _queue_append(pipe, batch, batch.targets[0])
 
-        replies = self._pipeline(queue)
+        replies, unconfirmed = self._durably(queue)
         failures = dict(zip(needed, map(_failure, replies[: len(needed)]), strict=True))
-        return [
+        outcomes = [
             # Without what it presupposes, an entry must not count as accepted, though it is in the log.
             next((failure for entry in batch.prerequisites if (failure := failures[entry])), None)
             or _outcome(batch, batch.targets[0], reply)
             for batch, reply in zip(batches, replies[len(needed) :], strict=True)
         ]
+        return [outcome if isinstance(outcome, Exception) else unconfirmed or outcome for outcome in outcomes]
 
     def _append_shared(self, batch: Batch) -> Outcome:
-        """Check all, store the payload once with its full set of logs, then append a slice to each log.
+        """Check all, then store the payload once with its full set of logs and append a slice to each: one transaction.
 
-        Cut short, it may be partly appended; nobody was told it was accepted, so sending it again is right, and
-        ``Upkeep.drop_cut_payloads`` clears away what was stored for the appends that never happened.
+        A server that is full, or refuses writes, does so before a transaction or after it, never within: all of it is
+        there, or none but segments without an entry. (Its own first commands may be what fills it.) What one log alone
+        cannot take, as when its keys are of a wrong type, leaves the others appended: nobody was told that the payload
+        was accepted, so sending it again is right, and ``Upkeep.drop_cut_payloads`` clears away what was stored for
+        the appends that never happened.
         """
         claims: list[Any] = []
         for create in ("0", "1"):  # twice: a refusal must not leave segments behind that it created itself
@@ -140,27 +160,51 @@ class Appends:
         payload = keyspace.payload(batch.batch_id)
 
         def queue(pipe: Any) -> None:
+            pipe.zadd(keyspace.PAYLOADS, {batch.batch_id: batch.not_after_ms})
+            pipe.execute_command("MULTI")  # not the driver's own: what confirms it must follow on the same connection
             for key, name, value in batch.prerequisites:
                 pipe.hsetnx(key, name, value)
-            pipe.zadd(keyspace.PAYLOADS, {batch.batch_id: batch.not_after_ms})
             pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))
             pipe.hset(payload, mapping={"codec": codec, "body": data})
             for target in batch.targets:
                 _queue_append(pipe, batch, target, payload_id=batch.batch_id)
+            pipe.execute_command("EXEC")
 
-        replies = self._pipeline(queue)
+        replies, unconfirmed = self._durably(queue)
+        listed, executed = replies[0], replies[-1]
+        if isinstance(executed, Exception):  # nothing of it was done; the sweeper would find that out, a minute later
+            with _at_best("payload.not_dropped"):
+                self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
+            return refused(next(reply for reply in replies if isinstance(reply, Exception)))
         outcomes = [
             _outcome(batch, target, reply)
-            for target, reply in zip(batch.targets, replies[-len(batch.targets) :], strict=True)
+            for target, reply in zip(batch.targets, executed[-len(batch.targets) :], strict=True)
         ]
         due: list[WakeUp] = []
-        for outcome in (*map(_failure, replies[: -len(batch.targets)]), *outcomes):
+        for outcome in (_failure(listed), *map(_failure, executed[: -len(batch.targets)]), *outcomes, unconfirmed):
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []
         with _at_best("payload.not_completed"):  # else it is looked at, found complete and taken out by the sweeper
             self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
         return due
+
+    def _durably(self, queue: Callable[[Any], None]) -> tuple[list[Any], Unavailable | None]:
+        """Run what ``queue`` queues; returns the replies, and what keeps it from counting as accepted."""
+        if not self._replicas:
+            return self._pipeline(queue), None
+
+        def queue_and_wait(pipe: Any) -> None:
+            queue(pipe)
+            # WAIT asks for what its own connection has written, and of a repeated append that may be nothing.
+            pipe.set(keyspace.CONFIRMED, "")
+            pipe.execute_command("WAIT", self._replicas, REPLICAS_WITHIN_MS)
+
+        *replies, written, count = self._pipeline(queue_and_wait)
+        failure = _failure(written) or _failure(count)
+        if failure is None and count < self._replicas:
+            failure = _Unconfirmed(f"{count} of {self._replicas} replicas have it", dependency="state")
+        return replies, failure
 
     def _index(self, outcomes: Sequence[Outcome]) -> None:
         """After the append, enter the logs in the index of those ahead, with a fresh ticket (rule 11).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,15 @@ def run_pipeline(client: redis.Redis, queue: Callable[[Any], None], *names: str)
     with state_errors(), client.pipeline(transaction=False) as pipe:
         queue(pipe)
         replies: list[Any] = pipe.execute(raise_on_error=False)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
+        if any(isinstance(reply, NoScriptError) for reply in _flat(replies)):
             for name in names:
                 client.script_load(script(name).text)
             queue(pipe)
             replies = pipe.execute(raise_on_error=False)
         return replies
+
+
+def _flat(replies: list[Any]) -> Iterator[Any]:
+    """The replies, and those within a transaction's."""
+    for reply in replies:
+        yield from reply if isinstance(reply, list) else [reply]

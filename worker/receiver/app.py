@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from worker.errors import Misconfigured, Unavailable
+from worker.log.durability import RISK_OF_MEMORY
 from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import BrokenManifest
 from worker.receiver.answers import error_answer, json_answer
@@ -66,6 +67,8 @@ class Receiver:
     @asynccontextmanager
     async def running(self, _app: Starlette) -> AsyncIterator[None]:
         """Serve appends and keep the records fresh for as long as the application lives."""
+        if self.wiring.settings.durability == "memory":
+            _log.warning("durability.risk", risk=RISK_OF_MEMORY)
         await self._refresh_once()
         self._tasks = [
             asyncio.create_task(task) for task in (self.appender.run(), self._refresh(), self._follow_manifests())
@@ -95,6 +98,8 @@ class Receiver:
             problems.append("the state server does not answer")
         if self.server.nearly_full:
             problems.append("the state server is nearly full: payloads are answered 429 until there is room")
+        if self.wiring.settings.strict:
+            problems += self.appender.broken_promises
         if any(task.done() for task in self._tasks):
             problems.append("a part of the receiver has ended; the log has why: restart it")
         if not problems and not self.wiring.directory.current.version:
@@ -167,7 +172,6 @@ class Receiver:
         if self.server.look():
             # Restarted, or another: it may have lost, or never had, what is remembered of it.
             self.wiring.segment_keys.forget()
-            self.appender.forget_durability()
         self.appender.check_durability()
         self.wiring.directory.fresh(0.0)
 

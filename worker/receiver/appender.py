@@ -14,6 +14,7 @@ from worker.errors import InvalidBatch, Unavailable
 from worker.log.append import Appends, Batch, Outcome, WakeUp
 from worker.log.durability import broken_promises
 from worker.receiver.state_server import StateServer
+from worker.state import count_connections
 from worker.wiring import Wiring
 
 # What one round trip carries at most: enough to share a flush among all who wait, little enough to answer soon.
@@ -31,13 +32,16 @@ _Waiting = tuple[Batch, "asyncio.Future[list[WakeUp]]"]
 class Appender:
     """Appends batches in the order they arrive, from one thread; the event loop never waits for the state server.
 
-    ``broken_promises`` tells what the state server does not keep of what the durability setting promises.
+    ``broken_promises`` tells what the state server does not keep of what the durability setting promises. Where the
+    settings are strict, nothing is accepted while there are any.
     """
 
     def __init__(self, wiring: Wiring, server: StateServer) -> None:
         self._wiring = wiring
         self._server = server
-        self._appends = Appends(wiring.client)
+        settings = wiring.settings
+        self._appends = Appends(wiring.client, settings.replicas if settings.durability == "replica" else 0)
+        self._connections = count_connections(wiring.client)
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="append")
@@ -85,21 +89,20 @@ class Appender:
         self._closing = True
         self._thread.shutdown()
 
-    def forget_durability(self) -> None:
-        """Compare anew: the server was restarted, or is another one."""
-        self._checked = False
-
     def check_durability(self) -> None:
-        """Compare what the server keeps with what is promised, unless that was done since it was last seen to change.
+        """Compare what the server keeps with what is promised.
 
         Raises:
             Unavailable: the state server is away.
         """
-        if not self._checked:
-            self.broken_promises = broken_promises(self._wiring.client, self._wiring.settings.durability)
-            self._checked = True
-            for sentence in self.broken_promises:
-                _log.warning("durability.broken", problem=sentence)
+        settings, before = self._wiring.settings, self.broken_promises
+        self.broken_promises = found = broken_promises(self._wiring.client, settings.durability, settings.replicas)
+        self._checked = True
+        for sentence in found:
+            if sentence not in before:
+                _log.warning("durability.broken", problem=sentence, strict=settings.strict)
+        if before and not found:
+            _log.info("durability.kept")
 
     def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -134,8 +137,7 @@ class Appender:
         batches, unknown = [batch for batch, _ in group], False
         while True:
             try:
-                self.check_durability()
-                outcomes = self._appends.append(batches)
+                outcomes = self._append_once(batches)
             except Unavailable as error:
                 self._checked = False
                 unknown = unknown or error.fate_unknown
@@ -149,6 +151,22 @@ class Appender:
                     _of_fate(outcome, unknown=unknown) if isinstance(outcome, Unavailable) else outcome
                     for outcome in outcomes
                 ]
+
+    def _append_once(self, batches: Sequence[Batch]) -> Sequence[Outcome]:
+        if not self._checked:
+            self.check_durability()
+        self._insist()
+        connections = self._connections()
+        outcomes = self._appends.append(batches)
+        if self._wiring.settings.strict and self._connections() != connections:
+            # The driver has connected anew by itself: to a server, perhaps, that was started with less.
+            self.check_durability()
+            self._insist()
+        return outcomes
+
+    def _insist(self) -> None:
+        if self._wiring.settings.strict and self.broken_promises:
+            raise Unavailable(f"strict: {self.broken_promises[0]}", dependency="state")
 
 
 def _of_fate(error: Unavailable, *, unknown: bool) -> Unavailable:
