@@ -19,10 +19,17 @@ PATH = "/api/v2/segment-targets/segment-audiences"
 
 @dataclass
 class Workload:
-    """Batches for several cohorts in a fixed random order, and the plain model of what they amount to."""
+    """Batches for several cohorts in a fixed random order, and the plain model of what they amount to.
+
+    Attributes:
+        batch_members: how many members one batch has.
+        people: how many there are in each cohort.
+    """
 
     environment_id: str
     seed: int
+    batch_members: int = MEMBERS
+    people: int = PEOPLE
     members: list[set[str]] = field(default_factory=lambda: [set() for _ in range(COHORTS)])
 
     def bodies(self, batches: int) -> Iterator[bytes]:
@@ -31,7 +38,7 @@ class Workload:
         for _ in range(batches):
             cohort = dice.randrange(COHORTS)
             batch = []
-            for person in dice.sample(range(PEOPLE), MEMBERS):
+            for person in dice.sample(range(self.people), self.batch_members):
                 key, value = f"person-{person:05}-of-{cohort}", dice.random() < 0.5
                 (self.members[cohort].add if value else self.members[cohort].discard)(key)
                 batch.append(

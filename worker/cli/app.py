@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import alias, demo, init, manifest, member, policy, rejected_members, roles, segments, serve, up
+from worker.cli import alias, demo, init, manifest, member, policy, rejected_members, roles, segments, serve, store, up
 
 app = typer.Typer(
     name="segsync",
@@ -43,4 +43,5 @@ app.command("demo")(demo.command)
 app.command("rejected-members")(rejected_members.command)
 app.add_typer(alias.app, name="alias")
 app.add_typer(policy.app, name="policy")
+app.add_typer(store.app, name="store")
 app.add_typer(manifest.app, name="manifest")

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
 import redis
 from pydantic import SecretStr
@@ -115,6 +115,25 @@ class StoreRecords:
             return _known(directory, store_id), lambda pipe: _queue_removal(pipe, store_id, now_ms)
 
         return change_records(self._client, decide)
+
+    def removed_before(self, epoch_ms: int) -> list[str]:
+        """The ids of stores that were removed until then, by the state server's clock, and are not forgotten yet.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            found = cast("list[bytes]", self._client.zrangebyscore(FORGOTTEN, "-inf", epoch_ms))
+        return [store_id.decode() for store_id in found]
+
+    def forgotten(self, store_id: str) -> None:
+        """Note that nothing tells of that store any more.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            self._client.zrem(FORGOTTEN, store_id)
 
     def settle(
         self, environment_id: str, configuration: StoreConfiguration, existing_store: ExistingStore
