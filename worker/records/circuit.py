@@ -143,6 +143,7 @@ class CircuitState:
         reason: the last failure, for a person; no secrets.
         retry_at_ms: when the next probe may come.
         due: that time has come, and nobody probes.
+        version: another number after every opening and closing; of a closed one, too.
     """
 
     open: bool = False
@@ -152,6 +153,7 @@ class CircuitState:
     reason: str = ""
     retry_at_ms: int | None = None
     due: bool = False
+    version: int = 0
 
 
 @dataclass(slots=True)
@@ -321,8 +323,9 @@ def _ms(seconds: float) -> int:
 
 def _state(found: dict[bytes, bytes], now_ms: int) -> CircuitState:
     fields = {name.decode(): value.decode() for name, value in found.items()}
+    version = int(fields.get("version", 0))
     if fields.get("open") != "1":
-        return CircuitState()
+        return CircuitState(version=version)
 
     def lies_ahead(at_ms: int, span_ms: int) -> bool:
         return at_ms - span_ms <= now_ms < at_ms
@@ -337,4 +340,5 @@ def _state(found: dict[bytes, bytes], now_ms: int) -> CircuitState:
         reason=fields["reason"],
         retry_at_ms=retry_at_ms,
         due=not probed and not lies_ahead(retry_at_ms, int(fields["wait_ms"])),
+        version=version,
     )

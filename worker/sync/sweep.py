@@ -51,13 +51,13 @@ class _Sweep:
 
     Attributes:
         marks: circuit or brake -> a text that changes whenever it opens or closes, engages or is released.
-        released: what has held logs back since the last sweep, and does so no more.
+        changed: those whose mark is another than at the last sweep: what holds nothing back now has done so since.
         held: logs that would be woken, and what holds each back.
     """
 
     holds: dict[_Key, _Hold]
     marks: dict[_Key, str]
-    released: set[_Key]
+    changed: set[_Key]
     looked_at: set[_Key]
     due: list[WakeUp] = field(default_factory=list)
     held: list[tuple[WakeUp, list[_Hold]]] = field(default_factory=list)
@@ -130,7 +130,7 @@ class Sweeper:
             marks[key] = str(brake.since_ms)
             holds[key] = _Hold(key, str(brake.next_probe_ms), brake.due)
         changed = {key for key, mark in self._marks.items() if marks.get(key) != mark}
-        return _Sweep(holds, marks, released=changed - holds.keys(), looked_at=set(holds))
+        return _Sweep(holds, marks, changed, looked_at=set(holds))
 
     def _tidy_index(self, status: SegmentStatus, segment: SegmentId, ticket: str) -> None:
         past = segment.generation != status.segment.generation
@@ -156,13 +156,13 @@ class Sweeper:
         may_hold = (_circuit(store_id), _brake(segment.environment_id, status.integration_key))
         holds = [sweep.holds[key] for key in may_hold if key in sweep.holds]
         if holds:
-            if due or (store.ahead and not store.lease):
+            if store.ahead and not store.lease:
                 sweep.held.append((wake_up, holds))
             return
         if not store.lease and (store.ahead or store.orphans):
             key, what = (*where, "waiting"), (store.position, store.epoch)
             sweep.looked_at.add(key)
-            if not sweep.released.isdisjoint(may_hold):
+            if not sweep.changed.isdisjoint(may_hold):
                 # What held it back is over, and the wake-ups that were sent meanwhile led to nothing.
                 self._seen[key] = _Seen(what, self._clock())
                 due = True
@@ -196,9 +196,8 @@ class Sweeper:
     def _note_probe(self, hold: _Hold) -> None:
         seen, what = self._seen.get(hold.key), (hold.probe_at,)
         again = seen is not None and seen.what == what
-        self._seen[hold.key] = _Seen(
-            what, self._clock(), _longer(seen.patience) if again and seen else WAKE_AGAIN_SECONDS
-        )
+        patience = _longer(self._seen[hold.key].patience) if again else WAKE_AGAIN_SECONDS
+        self._seen[hold.key] = _Seen(what, self._clock(), patience)
 
     def _stands_still(self, key: _Key, what: _Key) -> float:
         """For how many seconds this has been seen unchanged."""

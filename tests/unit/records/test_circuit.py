@@ -136,7 +136,7 @@ def test_a_probe_that_succeeds_closes_the_circuit_for_all_at_once(world: World) 
     one.succeeded(STORE)
     assert one.allows(STORE)
     assert other.allows(STORE)
-    assert world.state() == CircuitState()
+    assert world.state() == CircuitState(version=2)
 
 
 def test_a_probe_that_fails_puts_the_next_one_off(world: World) -> None:

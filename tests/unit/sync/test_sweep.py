@@ -112,7 +112,7 @@ def test_a_mark_that_nobody_can_fence_is_settled_when_nothing_can_land_any_more(
     installation.store.can_fence = False
     installation.store.failure = Unavailable("no answer", dependency="store", fate_unknown=True)
     drain(installation.wiring, installation.segment(), installation.store_id)
-    installation.wiring.stores._rested_at.clear()
+    installation.wiring.circuits.reset(installation.store_id)
     drain(installation.wiring, installation.segment(), installation.store_id)
     swept = Swept(installation)
     swept.after(0)
