@@ -263,7 +263,7 @@ def _tell(wiring: Wiring, store: StoreRecord, as_json: bool, news: str, *more: s
         [facts] = read_facts(wiring, [store])
         print_json(facts.described())
         return
-    print(f"{printable(store.name)} ({store.configuration}) {news}")
+    print(f"{printable(f'{store.name} ({store.configuration})')} {news}")
     for line in more:
         print(line)
 
@@ -271,7 +271,7 @@ def _tell(wiring: Wiring, store: StoreRecord, as_json: bool, news: str, *more: s
 def _ask(store: StoreRecord) -> None:
     if not _can_be_asked():
         raise Misconfigured("removing a store cannot be undone; say --yes")
-    print(f"{printable(store.name)} ({store.configuration})", file=sys.stderr)
+    print(f"{printable(f'{store.name} ({store.configuration})')}", file=sys.stderr)
     print("Nothing more is written to it, and how far it was is forgotten; its content stays in it.", file=sys.stderr)
     typer.confirm("Remove it?", abort=True, err=True)
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from worker.errors import Misconfigured
 from worker.model import RedisStoreConfiguration, StoreConfiguration, StoreRecord
 from worker.records.change import change_records
+from worker.records.circuit import Circuits
 from worker.records.directory import Directory
 from worker.records.place import place_of
 from worker.records.tables import FORGOTTEN, STORES, Writes
@@ -78,7 +79,8 @@ class StoreRecords:
     def set(self, store_id: str, **changes: Unpack[StoreChanges]) -> StoreRecord:
         """Change a store; its version grows by one, unless it is like that already.
 
-        A configuration at another place is taken for the same store, moved there with its content.
+        A configuration at another place is taken for the same store, moved there with its content. A store that is
+        switched on, or whose configuration is given, is tried at once, whatever kept it away.
 
         Raises:
             Misconfigured: there is no such store, the name is no name or taken, or another store is at that place.
@@ -94,7 +96,10 @@ class StoreRecords:
             _check(directory, changed)
             return changed, _written(changed)
 
-        return change_records(self._client, decide)
+        found = change_records(self._client, decide)
+        if changes.get("on") or "configuration" in changes:
+            Circuits(self._client).reset(store_id)
+        return found
 
     def remove(self, store_id: str) -> StoreRecord:
         """Remove a store, and note that its cursors are to be forgotten; what lies in the store stays there.
@@ -194,7 +199,10 @@ class StoreRecords:
 
             return made, queue
 
-        return change_records(self._client, decide)
+        found = change_records(self._client, decide)
+        if existing_store != "keep":
+            Circuits(self._client).reset(found.store_id)
+        return found
 
 
 def _known(directory: Directory, store_id: str) -> StoreRecord:

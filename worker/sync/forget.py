@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 
 
 def forget_removed(wiring: Wiring) -> int:
-    """Delete cursors and open marks of stores that were removed a minute ago or earlier, and what else is known of them.
+    """Delete cursors and open marks of stores that were removed a minute ago or earlier, and all else known of them.
 
     What lies in the stores stays. Idempotent; what is cut short is begun anew by the next call.
 

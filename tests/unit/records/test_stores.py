@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from worker.errors import Misconfigured, Unavailable
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, StoreRecord
 from worker.records import change
+from worker.records.circuit import Circuits
 from worker.records.directory import Directory, Environment
 from worker.records.environment_options import EnvironmentOptions
 from worker.records.records import Records
@@ -272,6 +273,31 @@ def test_a_record_from_before_there_was_that_switch_is_rebuilt_when_wiped(
 
     [old, _] = directory(redis_client).stores
     assert (old.name, old.rebuild_when_wiped) == ("old", True)
+
+
+def away(client: redis.Redis, store_id: str) -> bool:
+    return Circuits(client).read([store_id])[store_id].open
+
+
+def test_a_store_whose_login_was_mended_or_that_is_switched_on_is_tried_at_once(
+    stores: StoreRecords, redis_client: redis.Redis
+) -> None:
+    store_id = first_of(redis_client).store_id
+    login = copied(FIRST, password=SecretStr("right"))
+    changes: list[tuple[Callable[[], object], bool]] = [
+        (lambda: stores.set(store_id, name="primary"), True),
+        (lambda: stores.set(store_id, on=False), True),
+        (lambda: stores.set(store_id, on=True), False),
+        (lambda: stores.set(store_id, on=True), False),
+        (lambda: stores.set(store_id, configuration=login), False),
+        (lambda: stores.settle("env-1", FIRST, "keep"), True),
+        (lambda: stores.settle("env-1", FIRST, "refuse"), False),
+    ]
+    for act, still_away in changes:
+        Circuits(redis_client).failed(store_id, Unavailable("its password is wrong", dependency="store"))
+        assert away(redis_client, store_id)
+        act()
+        assert away(redis_client, store_id) == still_away
 
 
 class Meanwhile:
