@@ -12,18 +12,20 @@ from celery import Celery
 from worker.log.append import WakeUp
 from worker.model import SegmentId
 from worker.settings import Settings, load_settings
-from worker.sync import trim
+from worker.sync.compact import compact
 from worker.sync.drain import drain
 from worker.sync.freshness import Heartbeat
+from worker.sync.maintenance import Maintenance
 from worker.sync.sweep import Sweeper
-from worker.sync.wake_ups import DRAIN_QUEUE, DRAIN_TASK, send
+from worker.sync.wake_ups import DRAIN_QUEUE, DRAIN_TASK, send, send_tasks
 from worker.wiring import Wiring
 
 # The scheduler's own queue: sweeps and heartbeats never wait behind drains, and one process remembers what it saw.
 MAINTENANCE_QUEUE = "segsync.maintenance"
 SWEEP_SECONDS = 2.0
 HEARTBEAT_SECONDS = 10.0  # SDKs call a store stale after 120; relay writes every 30
-TRIM_SECONDS = 60.0
+MAINTENANCE_SECONDS = 60.0
+COMPACT_TASK = "segsync.compact"
 # With so many hints waiting, more of them help nobody, and while no worker runs they would pile up without end.
 MOST_QUEUED = 10_000
 
@@ -51,7 +53,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "task_routes": {
             "segsync.sweep": {"queue": MAINTENANCE_QUEUE},
             "segsync.heartbeat": {"queue": MAINTENANCE_QUEUE},
-            "segsync.trim": {"queue": MAINTENANCE_QUEUE},
+            "segsync.maintain": {"queue": MAINTENANCE_QUEUE},
         },
         "task_acks_late": False,
         "task_ignore_result": True,
@@ -79,7 +81,7 @@ def options(settings: Settings) -> dict[str, Any]:
             for name, seconds in (
                 ("sweep", SWEEP_SECONDS),
                 ("heartbeat", HEARTBEAT_SECONDS),
-                ("trim", TRIM_SECONDS),
+                ("maintain", MAINTENANCE_SECONDS),
             )
         },
     }
@@ -117,6 +119,11 @@ def _heartbeat(pid: int) -> Heartbeat:
     return Heartbeat(_wiring(pid))
 
 
+@cache
+def _maintenance(pid: int) -> Maintenance:
+    return Maintenance(_wiring(pid), lambda: Wiring(load_settings()))
+
+
 def queued_hints(app: Celery) -> int:
     """How many wake-ups wait in the broker; 0 when it does not tell."""
     try:
@@ -146,6 +153,12 @@ def _add_tasks(app: Celery) -> None:
     def beat_stores() -> None:
         _heartbeat(os.getpid()).beat()
 
-    @app.task(name="segsync.trim", shared=False)
-    def trim_logs() -> None:
-        trim.trim(_wiring(os.getpid()))
+    @app.task(name="segsync.maintain", shared=False)
+    def maintain() -> None:
+        segments = _maintenance(os.getpid()).run()
+        if segments and queued_hints(app) < MOST_QUEUED:
+            send_tasks(app, COMPACT_TASK, segments)
+
+    @app.task(name=COMPACT_TASK, shared=False)
+    def compact_log(environment_id: str, segment_key: str, generation: int) -> None:
+        compact(_wiring(os.getpid()), SegmentId(environment_id, segment_key, generation))

@@ -27,14 +27,20 @@ def send(app: Celery, wake_ups: Sequence[WakeUp]) -> int:
 
     Costs about a millisecond each, and up to the broker's time-outs when it is away.
     """
+    return send_tasks(app, DRAIN_TASK, [(*wake_up.segment, wake_up.store_id) for wake_up in wake_ups])
+
+
+def send_tasks(app: Celery, task: str, arguments: Sequence[tuple[object, ...]]) -> int:
+    """Publish one message to the workers for each of these arguments, as ``send`` does."""
     sent = 0
     try:
-        for wake_up in wake_ups:
-            arguments = (*wake_up.segment, wake_up.store_id)
-            app.send_task(DRAIN_TASK, args=arguments, queue=DRAIN_QUEUE, retry=True, retry_policy=_ONCE_MORE)
+        for given in arguments:
+            app.send_task(task, args=given, queue=DRAIN_QUEUE, retry=True, retry_policy=_ONCE_MORE)
             sent += 1
     except Exception as error:  # noqa: BLE001 - kombu raises what each transport's driver raises; a hint may fail
-        _log.warning("wake_ups.dropped", count=len(wake_ups) - sent, error=f"{type(error).__name__}: {error}")
+        _log.warning(
+            "wake_ups.dropped", task=task, count=len(arguments) - sent, error=f"{type(error).__name__}: {error}"
+        )
     return sent
 
 

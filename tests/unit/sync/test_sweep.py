@@ -1,4 +1,4 @@
-"""The sweeper, the heartbeat and the trimmer, on a clock that the test moves."""
+"""The sweeper and the heartbeat, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from worker.log.append import WakeUp
 from worker.log.lease import Lease
 from worker.log.upkeep import SegmentStatus
 from worker.model import DynamoDBStoreConfiguration
-from worker.records.records import DirectoryCache
-from worker.sync import trim
+from worker.sync.compact import due
 from worker.sync.drain import drain
 from worker.sync.freshness import Heartbeat
 from worker.sync.sweep import (
@@ -249,7 +248,7 @@ def test_the_heartbeat_claims_no_more_than_the_time_before_it_looked(
     assert beat <= accepted_ms[0]
 
 
-def test_an_unusable_segment_keeps_no_other_from_being_swept_found_or_trimmed(redis_client: redis.Redis) -> None:
+def test_an_unusable_segment_keeps_no_other_from_being_swept_found_or_compacted(redis_client: redis.Redis) -> None:
     installation = Installation(redis_client, retention_seconds=0)
     installation.accept(add=("ann",))
     installation.accept("gamma", add=("bob",))
@@ -266,40 +265,4 @@ def test_an_unusable_segment_keeps_no_other_from_being_swept_found_or_trimmed(re
     drain(installation.wiring, installation.segment(), installation.store_id)
     before = installation.wiring.upkeep.server_ms()
     wait_until(lambda: installation.wiring.upkeep.server_ms() > before, message="the clock to move")
-    assert trim.trim(installation.wiring) == 1
-
-
-def test_without_a_store_nothing_is_trimmed(redis_client: redis.Redis) -> None:
-    installation = Installation(redis_client, retention_seconds=0)
-    installation.accept(add=("ann",))
-    redis_client.delete("segsync:stores")
-    installation.wiring.directory = DirectoryCache(installation.wiring.records)
-    assert trim.trim(installation.wiring) == 0
-
-
-def test_applied_batches_go_early_when_the_state_server_is_nearly_full(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installation.accept(add=("ann",))
-    drain(installation.wiring, installation.segment(), installation.store_id)
-    before = installation.wiring.upkeep.server_ms()
-    wait_until(lambda: installation.wiring.upkeep.server_ms() > before, message="the clock to move")
-    monkeypatch.setattr(trim, "memory_share", lambda _: 0.85)
-    assert trim.trim(installation.wiring) == 1
-
-
-def test_trimming_drops_applied_batches_when_their_retention_is_over(redis_client: redis.Redis) -> None:
-    installation = Installation(redis_client, retention_seconds=0)
-    installation.accept(add=("ann",))
-    assert trim.trim(installation.wiring) == 0
-    drain(installation.wiring, installation.segment(), installation.store_id)
-    before = installation.wiring.upkeep.server_ms()
-    while installation.wiring.upkeep.server_ms() == before:
-        pass  # an entry of this very millisecond is not yet past
-    assert trim.trim(installation.wiring) == 1
-
-
-def test_trimming_keeps_what_is_within_the_retention_time(installation: Installation) -> None:
-    installation.accept(add=("ann",))
-    drain(installation.wiring, installation.segment(), installation.store_id)
-    assert trim.trim(installation.wiring) == 0
+    assert due(installation.wiring) == [installation.segment()]

@@ -1,0 +1,110 @@
+"""What the scheduler sees to every minute: what has had its time, what an index lacks, stores to be compared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from worker.errors import Unavailable
+from worker.model import SegmentId, StoreRecord
+from worker.processes import stop_requested
+from worker.sync.audit import Audit
+from worker.sync.compact import due
+from worker.sync.expire import expire_dead
+from worker.sync.forget import forget_removed
+from worker.wiring import Wiring
+
+# Compactions handed out at a time: each is some seconds of a worker's, and the next minute hands out more.
+MOST_COMPACTIONS = 50
+
+_log = structlog.get_logger(__name__)
+
+
+class Maintenance:
+    """One scheduler's. Everything in it is safe to do twice, and by several schedulers at once."""
+
+    def __init__(self, wiring: Wiring, wire_another: Callable[[], Wiring]) -> None:
+        """Take the wiring of the scheduler, and what makes another one: for the thread that compares stores."""
+        self._wiring = wiring
+        self._wire_another = wire_another
+        self._auditing: threading.Thread | None = None
+
+    def run(self) -> list[SegmentId]:
+        """Do what is due; what fails is logged, and tried again the next time.
+
+        Returns:
+            The segments that some worker should compact.
+        """
+        wiring = self._wiring
+        for do in (self._expire, self._index_dead, lambda: forget_removed(wiring), self._audit):
+            try:
+                do()
+            except Unavailable as error:
+                _log.warning("maintenance.incomplete", error=str(error))
+        try:
+            return due(wiring)[:MOST_COMPACTIONS]
+        except Unavailable as error:
+            _log.warning("maintenance.incomplete", error=str(error))
+            return []
+
+    def _expire(self) -> None:
+        wiring = self._wiring
+        expire_dead(wiring)
+        retention_ms = wiring.settings.rejected_retention_seconds * 1000
+        wiring.rejected.expire(wiring.upkeep.server_ms() - retention_ms)
+
+    def _index_dead(self) -> None:
+        """A worker that dies between burying a batch and noting it leaves a dead letter that nobody would find."""
+        wiring = self._wiring
+        for environment_id in wiring.directory.fresh().environments:
+            keys = wiring.segment_keys.registered(environment_id)
+            segments = [status.segment for status in wiring.upkeep.statuses(environment_id, keys, ())]
+            wiring.dead_letters.reindex(segments)
+
+    def _audit(self) -> None:
+        """Compare, in a thread of its own, the stores that may hold members of whom no log knows."""
+        if self._auditing is not None and self._auditing.is_alive():
+            return
+        wiring = self._wiring
+        stores = [store for store in wiring.directory.fresh().stores if store.on]
+        wanted = [store for store in stores if self._ready_for_audit(store)]
+        if wanted:
+            self._auditing = threading.Thread(target=self._compare, args=(wanted,), name="audit", daemon=True)
+            self._auditing.start()
+
+    def _ready_for_audit(self, record: StoreRecord) -> bool:
+        """Its strays are due, and what it lacks is in it again: removing goes last."""
+        wiring = self._wiring
+        if not wiring.incarnations.notes(record.store_id).strays_due:
+            return False
+        keys = wiring.segment_keys.registered(record.environment_id)
+        statuses = wiring.upkeep.statuses(record.environment_id, keys, [record.store_id])
+        return not any(
+            status.trimmed != "0-0" and store.position == "0-0" and store.ahead
+            for status in statuses
+            for store in status.stores.values()
+        )
+
+    def _compare(self, records: list[StoreRecord]) -> None:
+        wiring = self._wire_another()
+        try:
+            for record in records:
+                found = Audit(wiring, record, repair=True, stopping=stop_requested).run()
+                if not found.uncertain and not stop_requested():
+                    wiring.incarnations.note_strays(record.store_id, due=False)
+                _log.info(
+                    "store.compared",
+                    store_id=record.store_id,
+                    members=found.members,
+                    missing=found.missing,
+                    strays=found.strays,
+                    uncertain=len(found.uncertain),
+                )
+        except Unavailable as error:
+            _log.warning("maintenance.incomplete", error=str(error))
+        except Exception:  # noqa: BLE001 - in a thread of its own nobody would hear of it
+            _log.exception("maintenance.bug")
+        finally:
+            wiring.close()
