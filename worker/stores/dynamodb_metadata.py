@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SET_SENTINEL: Final = f"SET {DYNAMODB_INCARNATION} = :incarnation, {DYNAMODB_BEAT} = :beat"
 _SET_FRESHNESS: Final = f"SET {DYNAMODB_SYNCHRONIZED_ON} = :now"
 _IS_THE_SAME: Final = f"{DYNAMODB_INCARNATION} = :incarnation"
-_IS_OLDER: Final = f"{DYNAMODB_BEAT} < :beat"
+_IS_OLDER: Final = f"(attribute_not_exists({DYNAMODB_BEAT}) OR {DYNAMODB_BEAT} < :beat)"
 
 
 class DynamoDBMetadata:
