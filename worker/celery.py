@@ -12,6 +12,7 @@ from celery.beat import Scheduler, Service
 from worker.logs import configure_logs
 from worker.processes import announce_ready, end_with_parent
 from worker.settings import load_settings
+from worker.sync.graceful import GracefulWorker, ignore_signals_of_a_stop
 from worker.sync.tasks import MAINTENANCE_QUEUE, create_celery
 from worker.sync.wake_ups import DRAIN_QUEUE
 
@@ -25,14 +26,15 @@ def _configure_logs(**_: Any) -> None:
 
 
 @signals.worker_process_init.connect
-def _end_with_worker(**_: Any) -> None:
+def _obey_worker(**_: Any) -> None:
     end_with_parent()
+    ignore_signals_of_a_stop()
 
 
 def run_worker(concurrency: int) -> int:
     """Run drains until told to stop; returns the exit code.
 
-    SIGTERM lets the drains in progress end: they give up by themselves within seconds.
+    Then every drain in progress finishes the chunk that it has in hand and lets its lease go.
 
     Args:
         concurrency: processes; 0 is one per core.
@@ -54,7 +56,8 @@ def run_scheduler() -> int:
 
 def _consume(queue: str, **pool: Any) -> int:
     """Run a Celery worker on one queue; it knows of no other workers, for nothing here needs to."""
-    worker = app.Worker(
+    worker = GracefulWorker(
+        app,
         queues=[queue],
         quiet=True,
         loglevel=settings.log_level,
