@@ -10,7 +10,7 @@ The house has five floors; a module imports only from floors below its own (impo
     manifest/                              2  manifest file -> RequestParser -> compiled decoder; response body; lint
     log/                                   2  segment log: keyspace, append, lease, upkeep; lua/
     stores/                                2  SegmentStore and its implementations: redis, dynamodb, memory
-    records/                               2  environments, tokens, stores' configurations, segment keys, options
+    records/                               2  environments, tokens, stores, segment keys, options; circuits and brakes
     state.py  settings.py  model.py        1  the state server's client, the only reader of the environment, plain
     errors.py  logs.py  processes.py          values, the taxonomy, log lines, what a process owes its parent
 
