@@ -21,6 +21,7 @@ Where and when:
 
     PYTHON_FAULTS_IN        the roles it is for, with commas: "worker", "isolated" (the child in which suspicious bodies
                             are parsed), "serve", "scheduler", or another command of segsync. Unset: all but "serve"
+    PYTHON_FAULTS_HANG_IN   the same for one kind alone, here HANG
     PYTHON_FAULTS_UNLESS    a path: while there is a file, nothing goes wrong. Creating it mends a running deployment
     PYTHON_FAULTS_LOG       a path: each fault appends a line "kind role pid" before it happens
 
@@ -153,13 +154,19 @@ def _role(words: list[str]) -> str:
 
 
 def _install() -> None:
-    markers = {kind: marker.encode() for kind in _KINDS if (marker := os.environ.get(_PREFIX + kind))}
-    if not markers:
-        return
     role = _role(sys.orig_argv[1:])
-    wanted = os.environ.get(f"{_PREFIX}IN")
-    if role != "serve" if wanted is None else role in wanted.split(","):
+    markers = {
+        kind: marker.encode()
+        for kind in _KINDS
+        if (marker := os.environ.get(_PREFIX + kind)) and _is_for(role, os.environ.get(f"{_PREFIX}{kind}_IN"))
+    }
+    if markers:
         sys.meta_path.insert(0, _Finder(role, markers))
+
+
+def _is_for(role: str, wanted: str | None) -> bool:
+    wanted = wanted or os.environ.get(f"{_PREFIX}IN")
+    return role in wanted.split(",") if wanted else role != "serve"
 
 
 _install()
