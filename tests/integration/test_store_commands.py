@@ -145,7 +145,7 @@ def scene(start_valkey: Callable[..., ValkeyServer], tmp_path: Path) -> Iterator
         try:
             partner.send_more(50)
             added = stores.run("add", "second", "--redis-url", second.url)
-            assert added["state"] == "catching up"
+            assert added["state"] == "new"
             print(f"a new store was current after {stores.wait_for('second', 'current', 60):.1f} s")
             with second.client() as reader:
                 assert reader.dbsize() > 100

@@ -107,7 +107,11 @@ def add(
 
 @app.command("list")
 def show_all(as_json: AsJson = False, environment: EnvironmentName = None, data_dir: DataDir = None) -> None:
-    """List the stores: where they are, how far they are behind (by their worst segment), and what keeps them."""
+    """List the stores: where they are, how far they are behind (by their worst segment), and what keeps them.
+
+    States: new (not reached yet), current (nothing waits for longer than five seconds), catching up, away (with the
+    reason; tried again by itself), off, wiped (waits for `segsync rebuild`).
+    """
     with open_wiring(data_dir) as wiring:
         chosen = environments(wiring) if environment is None else [find_environment(wiring, environment)]
         directory = wiring.directory.current

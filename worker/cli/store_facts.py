@@ -50,7 +50,7 @@ class StoreFacts:
 
     @property
     def state(self) -> str:
-        """In a word or a line: current, catching up, off, away, or wiped."""
+        """In a word or a line: new, current, catching up, off, away, or wiped."""
         record, wiped = self.record, self.notes.wiped_ms is not None
         if not record.on:
             return "off"
@@ -58,8 +58,9 @@ class StoreFacts:
             return f"wiped: waits for `segsync rebuild --store {record.store_id}`"
         if self.circuit.open:
             return f"away: {self.circuit.reason}"
-        never_reached = bool(self.lag.segments) and not self.notes.beat_ms
-        if wiped or never_reached or self.lag.seconds is None or self.lag.seconds > _MOMENT_SECONDS:
+        if not self.notes.beat_ms:
+            return "new"  # nobody has reached it yet
+        if wiped or self.lag.seconds is None or self.lag.seconds > _MOMENT_SECONDS:
             return "catching up"
         return "current"
 
