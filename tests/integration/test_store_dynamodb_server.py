@@ -184,7 +184,7 @@ def make_table(moto: MotoServer, name: str, partition: tuple[str, str], sort: tu
 
 
 NAMESPACE, KEY = ("namespace", "S"), ("key", "S")
-OTHER_KEYS = {
+OTHER_KEYS: dict[str, tuple[Any, Any]] = {
     "no sort key": (NAMESPACE, None),
     "other names": (("id", "S"), ("version", "S")),
     "other order": (KEY, NAMESPACE),
@@ -192,18 +192,16 @@ OTHER_KEYS = {
 }
 
 
-@pytest.mark.parametrize("keys", OTHER_KEYS.values(), ids=OTHER_KEYS)
-def test_a_table_with_other_keys_needs_a_person(
-    moto_server: MotoServer, keys: tuple[tuple[str, str], tuple[str, str] | None]
-) -> None:
+@pytest.mark.parametrize("order", OTHER_KEYS)
+def test_a_table_with_other_keys_needs_a_person(moto_server: MotoServer, order: str) -> None:
     name = f"other-keys-{uuid.uuid4().hex[:8]}"
-    make_table(moto_server, name, *keys)
+    make_table(moto_server, name, *OTHER_KEYS[order])
     store = DynamoDBStore(configuration(moto_server, name))
     [fault] = store.check()
     assert "partition key namespace and the sort key key, both strings" in fault
-    # A scan asks for a partition; the key of one item is found in whatever order it is told.
+    # The key of one item is found in whatever order it is told; a scan asks for a partition.
     with pytest.raises(Unavailable, match="must be the strings namespace and key") as raised:
-        list(store.scan())
+        _ = list(store.scan()) if order == "other order" else add(store, "ann")
     assert raised.value.fault == "configuration"
     store.close()
 
