@@ -62,15 +62,19 @@ class Judge:
             Braked: the brake is on.
             Unavailable: the state server is away.
         """
-        brakes, where = self._wiring.brakes, self._where(self._lease.integration_key)
+        brakes, where = self._wiring.brakes, self._where()
         if not brakes.engaged(*where):
             return
         if not brakes.probe_due(*where):
             raise Braked
         entries = self._lease.read(most_bytes=1024 * 1024, most_entries=PROBE_ENTRIES)
-        living = sum(self._lives(entry) for entry in entries if not entry.dead)
-        lives = 2 * living > sum(not entry.dead for entry in entries)
-        brakes.probed(*where, ok=lives)
+        faults = [self._fault(entry) for entry in entries if not entry.dead]
+        if not faults:
+            brakes.abstained(*where)
+            return
+        reasons = [fault for fault in faults if fault is not None]
+        lives = 2 * len(reasons) < len(faults)
+        brakes.probed(*where, ok=lives, reason=reasons[-1] if reasons else "")
         if not lives:
             raise Braked
 
@@ -95,11 +99,11 @@ class Judge:
     def note_lived(self) -> None:
         """Tell the brake of the entries that were read since the last call."""
         if self._lived:
-            self._wiring.brakes.lived(*self._where(self._lease.integration_key), count=self._lived)
+            self._wiring.brakes.lived(*self._where(), count=self._lived)
             self._lived = 0
 
-    def _where(self, integration_key: str) -> tuple[str, str]:
-        return self._lease.segment.environment_id, integration_key
+    def _where(self) -> tuple[str, str]:
+        return self._lease.segment.environment_id, self._lease.integration_key
 
     def _parse(self, entry: Entry) -> dict[str, bool]:
         if self._isolated is None or entry.kind == "slice":
@@ -122,17 +126,18 @@ class Judge:
         payload = isolated.parse(text, entry.content(), entry.policy, meanwhile=self._lease.renew)
         return payload.cohorts[0].members
 
-    def _lives(self, entry: Entry) -> bool:
+    def _fault(self, entry: Entry) -> str | None:
+        """Why an entry would die; None when it would not."""
         self._lease.renew()
         try:
             read_members(self._wiring, entry)
-        except InvalidBatch:
-            return False
-        return True
+        except InvalidBatch as error:
+            return error.reason
+        return None
 
     def _bury(self, entry: Entry, letter: DeadLetter) -> None:
         self.note_lived()
-        if self._wiring.brakes.died(*self._where(entry.integration_key), reason=letter.reason):
+        if self._wiring.brakes.died(*self._where(), reason=letter.reason):
             raise Braked
         wiring, segment = self._wiring, self._lease.segment
         whole = msgspec.structs.replace(

@@ -1,0 +1,228 @@
+"""Replay: what died or was rejected comes back at its own place; what was decided later stays decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from sync_builders import Installation
+
+from worker.log import keyspace
+from worker.log.entry import compress
+from worker.log.parsers import publish_parsers
+from worker.log.rejected_batch import Refusal
+from worker.manifest.request_parser import RequestParser
+from worker.sync.batches import Batches, BatchFilter, page_key
+from worker.sync.drain import drain
+from worker.sync.isolation import IsolatedParser
+from worker.sync.replay import Replayer
+from worker.sync.replay_plan import Planner, Replay, group_batches
+
+
+@pytest.fixture
+def installation(redis_client: redis.Redis) -> Installation:
+    installed = Installation(redis_client)
+    publish(installed, installed.manifest.parser)
+    return installed
+
+
+@pytest.fixture(scope="module")
+def isolated() -> Iterator[IsolatedParser]:
+    with IsolatedParser() as parser:
+        yield parser
+
+
+def publish(installation: Installation, parser: RequestParser) -> None:
+    publish_parsers(installation.client, {"rudderstack": (parser.digest, parser.text)})
+
+
+def plan(installation: Installation, isolated: IsolatedParser, wanted: BatchFilter | None = None) -> list[Replay]:
+    found = Batches(installation.wiring).newest_first(wanted or BatchFilter())
+    return Planner(installation.wiring, isolated).plan(group_batches(found))
+
+
+def replay(installation: Installation, isolated: IsolatedParser) -> list[list[str]]:
+    replayer = Replayer(installation.wiring, "a test")
+    done = [replayer.replay(planned) for planned in plan(installation, isolated)]
+    apply(installation)
+    return [[segment.segment_key for segment in each.inserted] for each in done]
+
+
+def apply(installation: Installation, cohort: str = "beta") -> None:
+    drain(installation.wiring, installation.segment(cohort), installation.store_id)
+
+
+def reject(installation: Installation, body: bytes, batch_id: str = "refused-1", reason: str = "members") -> str:
+    """Keep a body as the receiver does that answers it 400; returns its position."""
+    codec, data = compress(body)
+    refusal = Refusal(
+        batch_id=batch_id,
+        integration_key="rudderstack",
+        environment_id="",
+        reason=reason,
+        message="the add array is missing",
+        pointer="/listData/plus",
+        parser_digest="another",
+        policy="reject",
+        token_name="writer",
+        length=len(body),
+        codec=codec,
+        data=data,
+    )
+    [position] = installation.wiring.rejected.keep([refusal], quota_bytes=10**6, not_after_ms=10**15)
+    assert position is not None
+    return position
+
+
+def altered_parser(installation: Installation, pointer: str, other: str) -> RequestParser:
+    """The bundled requestParser with one pointer changed."""
+    return RequestParser.from_text(installation.manifest.parser.text.replace(f'"{pointer}"', f'"{other}"'))
+
+
+def die(installation: Installation, *, add: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> None:
+    """Put a batch into the log that no worker can read: under a requestParser that finds no cohort in it."""
+    blind = altered_parser(installation, "/cohortId", "/nowhere")
+    installation.keep(blind)
+    installation.accept_body(installation.body(add=add, remove=remove), digest=blind.digest)
+    apply(installation)
+
+
+def test_a_dead_batch_is_listed_with_what_is_known_of_it(installation: Installation) -> None:
+    die(installation, add=("ann",))
+    [batch] = Batches(installation.wiring).newest_first(BatchFilter())
+    assert (batch.status, batch.reason, batch.pointer, batch.attempts) == ("dead", "cohort", "/nowhere", 1)
+    assert batch.segment == installation.segment()
+    assert batch.integration_key == "rudderstack"
+
+
+def test_ann_who_left_stays_out_when_the_batch_that_added_her_is_replayed(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann", "bob"))
+    installation.accept(remove=("ann",))
+    apply(installation)
+    [planned] = plan(installation, isolated)
+    [target] = planned.targets
+    assert (target.added, target.removed, target.decided_later) == (1, 0, 1)
+    assert replay(installation, isolated) == [["rudderstack-beta"]]
+    assert installation.members("ann", "bob") == {"bob"}
+
+
+def test_a_rejected_body_is_replayed_at_the_place_where_it_was_refused(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    installation.accept(add=("cyd",))
+    reject(installation, installation.body(add=("ann", "bob"), remove=("cyd",)))
+    later = installation.wiring.upkeep.server_ms()
+    while installation.wiring.upkeep.server_ms() == later:
+        pass  # an entry of the same millisecond comes before it
+    installation.accept(remove=("ann",))
+    apply(installation)
+    replay(installation, isolated)
+    assert installation.members("ann", "bob", "cyd") == {"bob"}
+    [batch] = Batches(installation.wiring).newest_first(BatchFilter())
+    assert (batch.status, batch.decided_by) == ("replayed", "a test")
+
+
+def test_replaying_twice_changes_nothing_the_second_time(installation: Installation, isolated: IsolatedParser) -> None:
+    reject(installation, installation.body(add=("ann",)))
+    planned = plan(installation, isolated)
+    replayer = Replayer(installation.wiring, "a test")
+    assert [len(replayer.replay(each).inserted) for each in planned] == [1]
+    apply(installation)
+    epoch = installation.client.hget(cursor_key(installation), "epoch")
+    assert [len(replayer.replay(each).inserted) for each in planned] == [0]
+    assert installation.client.hget(cursor_key(installation), "epoch") == epoch
+    assert plan(installation, isolated) == []
+
+
+def test_a_rejected_body_creates_its_segment_when_it_is_the_first_of_its_cohort(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    reject(installation, installation.body("gamma", add=("ann",)))
+    [planned] = plan(installation, isolated)
+    assert planned.targets[0].segment.generation == 0
+    assert replay(installation, isolated) == [["rudderstack-gamma"]]
+    apply(installation, "gamma")
+    assert installation.members("ann", cohort_id="gamma") == {"ann"}
+
+
+def test_a_batch_whose_manifest_names_another_cohort_now_is_moved_there(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann",))
+    publish(installation, altered_parser(installation, "/cohortId", "/cohortName"))
+    [planned] = plan(installation, isolated)
+    assert [(target.segment.segment_key, target.moved) for target in planned.targets] == [("rudderstack-Beta", True)]
+    assert replay(installation, isolated) == [["rudderstack-Beta"]]
+    apply(installation, "Beta")
+    assert installation.members("ann", cohort_id="Beta") == {"ann"}
+    assert installation.members("ann") == set()
+    [batch] = Batches(installation.wiring).newest_first(BatchFilter())
+    assert (batch.status, batch.segment) == ("moved", installation.segment())
+
+
+def test_what_cannot_be_parsed_today_either_is_left_dead_and_said_why(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann",))
+    publish(installation, altered_parser(installation, "/cohortId", "/nowhere"))
+    [planned] = plan(installation, isolated)
+    assert (planned.reason, planned.pointer) == ("cohort", "/nowhere")
+    assert replay(installation, isolated) == [[]]
+    [batch] = Batches(installation.wiring).newest_first(BatchFilter())
+    assert batch.status == "dead"
+
+
+def test_without_a_usable_manifest_nothing_is_replayed(installation: Installation, isolated: IsolatedParser) -> None:
+    die(installation, add=("ann",))
+    publish_parsers(installation.client, {"rudderstack": None})
+    [planned] = plan(installation, isolated)
+    assert planned.reason == "manifest"
+
+
+def test_a_discarded_batch_stays_out_for_good_and_says_who_wanted_it(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann",))
+    reject(installation, installation.body(add=("bob",)))
+    batches = Batches(installation.wiring)
+    found = list(batches.newest_first(BatchFilter()))
+    assert batches.discard(found, by="ops", why="a test") == 2
+    assert batches.discard(found, by="others", why="again") == 0
+    assert replay(installation, isolated) == []
+    assert installation.members("ann", "bob") == set()
+    assert {(each.status, each.decided_by) for each in batches.newest_first(BatchFilter())} == {("discarded", "ops")}
+
+
+def test_a_batch_of_a_deleted_generation_is_skipped(installation: Installation, isolated: IsolatedParser) -> None:
+    die(installation, add=("ann",))
+    installation.client.hincrby(f"segsync:{{{installation.environment_id}/rudderstack-beta}}:segment", "generation", 1)
+    [planned] = plan(installation, isolated)
+    assert planned.targets[0].skipped == "generation 1 of the segment is deleted"
+
+
+def test_batches_of_one_member_are_previewed_as_if_those_before_were_replayed(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann",))
+    die(installation, remove=("ann",))
+    first, second = plan(installation, isolated)
+    assert [(each.targets[0].added, each.targets[0].removed) for each in (first, second)] == [(1, 0), (0, 1)]
+
+
+def test_pages_follow_one_another_without_a_gap_or_a_repetition(installation: Installation) -> None:
+    for number in range(7):
+        reject(installation, installation.body(add=(f"m{number}",)), f"refused-{number}")
+        die(installation, add=(f"n{number}",))
+    batches, seen, before = Batches(installation.wiring), [], None
+    while page := batches.page(BatchFilter(), before, 3):
+        seen += [batch.batch_id for batch in page]
+        before = page_key(page[-1])
+    assert len(seen) == len(set(seen)) == 14
+    assert seen == [batch.batch_id for batch in batches.newest_first(BatchFilter())]
+
+
+def cursor_key(installation: Installation) -> str:
+    return f"{keyspace.prefix(installation.segment())}:cursor:{installation.store_id}"
