@@ -17,11 +17,14 @@ from starlette.routing import Route
 
 from worker.errors import Misconfigured, Unavailable
 from worker.log.durability import RISK_OF_MEMORY
+from worker.log.pending import Pending, read_pending
 from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import BrokenManifest
 from worker.receiver.answers import error_answer, json_answer
 from worker.receiver.appender import Appender
+from worker.receiver.backlog import Backlog
 from worker.receiver.connection_checks import ConnectionChecks
+from worker.receiver.current_parsers import CurrentParsers
 from worker.receiver.state_server import StateServer
 from worker.receiver.webhook import Webhook, endpoints
 from worker.settings import Settings
@@ -45,10 +48,14 @@ class Receiver:
     def __init__(self, settings: Settings) -> None:
         self.wiring = Wiring(settings)
         self.manifests = CatalogWatch(settings.manifests)
+        self.parsers = CurrentParsers(self.wiring.client, self.manifests)
         self.server = StateServer(self.wiring.client)
         self.appender = Appender(self.wiring, self.server)
         self.wake_ups = WakeUpSender(create_celery(settings))
-        self.webhook = Webhook(self.wiring, self.manifests, self.server, self.appender, self.wake_ups)
+        self.backlog = Backlog(settings, self.server.now_ms)
+        self.webhook = Webhook(
+            self.wiring, self.manifests, self.server, self.appender, self.wake_ups, backlog=self.backlog
+        )
         self.connection_checks = ConnectionChecks(self.wiring)
         # A thread of its own for looking at the state server: it must not queue behind requests that wait for it.
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
@@ -111,6 +118,8 @@ class Receiver:
                 "problems": problems,
                 "durability": self.wiring.settings.durability,
                 "broken_promises": self.appender.broken_promises,
+                # One environment's, or a wait for the stores: other receivers would answer no better.
+                "backlog": self.backlog.problems(),
                 "manifests_problem": self._manifests_problem,
                 "broken_manifests": {
                     key: [fault._asdict() for fault in broken.faults] for key, broken in self.broken_manifests().items()
@@ -131,6 +140,7 @@ class Receiver:
                 _log.exception("manifests.look_failed")
             else:
                 problem = ""
+                self.parsers.changed(changed)
                 self._log_manifests(changed)
             if problem != self._manifests_problem:
                 if problem:
@@ -155,8 +165,9 @@ class Receiver:
             await self._refresh_once()
 
     async def _refresh_once(self) -> None:
+        figures: dict[str, Pending] | None = None
         try:
-            await asyncio.get_running_loop().run_in_executor(self._looking, self._look)
+            figures = await asyncio.get_running_loop().run_in_executor(self._looking, self._look)
         except Unavailable as error:
             self._problem = "the state server is away" if error.fate_unknown else "the state server refuses"
             _log.warning("state.away", error=str(error))
@@ -167,13 +178,18 @@ class Receiver:
         else:
             self._problem = ""
             self._looked_at = time.monotonic()
+        self.backlog.look(figures)
 
-    def _look(self) -> None:
+    def _look(self) -> dict[str, Pending]:
+        """Look at everything that others change; returns what waits, per environment."""
         if self.server.look():
             # Restarted, or another: it may have lost, or never had, what is remembered of it.
             self.wiring.segment_keys.forget()
+            self.parsers.tell_all_again()
         self.appender.check_durability()
         self.wiring.directory.fresh(0.0)
+        self.parsers.tell()
+        return read_pending(self.wiring.client)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

@@ -44,7 +44,7 @@ class Curve(NamedTuple):
 
 
 # A configuration fault stays until a person has mended it, and a person who has can say so (``reset``).
-CURVES = {"transient": Curve(1.0, 30.0, 0.25), "configuration": Curve(30.0, 600.0, 5.0)}
+CURVES = {"transient": Curve(1.0, 15.0, 0.25), "configuration": Curve(30.0, 600.0, 5.0)}
 
 # The server's clock is the only one that all processes share. It may step: forward, a probe comes early; back, a time
 # that is further away than the whole delay was set under another clock, and has come. So a step never costs more than
