@@ -245,6 +245,13 @@ def test_a_store_is_renamed_moved_and_kept_from_being_rebuilt(installation: Inst
         installation.run("set", "primary")
 
 
+def test_a_new_login_leaves_the_prefix_as_it_is(installation: Installation) -> None:
+    installation.run("add", "second", "--redis-url", "redis://other", "--prefix", "p")
+    installation.run("set", "second", "--redis-url", "-", stdin="redis://:n3w@other\n")
+
+    assert str(installation.stores["second"].configuration) == "redis other:6379/0, prefix p"
+
+
 def test_a_table_has_no_redis_url(installation: Installation) -> None:
     installation.run("add", "table", "--dynamodb-table", "flags", "--dynamodb-region", "r")
 

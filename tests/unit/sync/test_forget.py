@@ -144,6 +144,18 @@ def test_members_are_counted_by_a_store_that_was_elsewhere_and_so_no_longer_exac
     assert exact(installation) == b"0"
 
 
+def test_a_store_that_had_applied_nothing_leaves_the_counts_exact(installation: Installation) -> None:
+    second = add_store(installation)
+    fill(installation, second)
+    remove(installation, installation.store_id)
+    for key in keys_of(installation, installation.store_id) - {FORGOTTEN}:
+        installation.client.delete(key)  # appends claim a wake-up for it; nobody came
+    make_it_long_ago(installation)
+    forget_removed(installation.wiring)
+
+    assert exact(installation) == b"1"
+
+
 def exact(installation: Installation) -> bytes | None:
     key = f"segsync:{{{installation.environment_id}/rudderstack-beta}}:segment"
     return cast("bytes | None", installation.client.hget(key, "members_exact"))
