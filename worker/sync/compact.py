@@ -213,7 +213,7 @@ class _Pass:
             )
             # Only now: that a store has been there says that it has applied an entry if the entry was there before.
             found = self._look()
-            if not self._take_in(entries, found.upto, moves=True):
+            if not entries or not self._take_in(entries, found.upto, moves=True):
                 break
         return found
 
@@ -229,7 +229,7 @@ class _Pass:
         return found
 
     def _take_in(self, entries: list[Entry], upto: str, *, moves: bool = False) -> bool:
-        """Take entries in, up to a position; returns whether all of them were, and there were some."""
+        """Take entries in, up to a position; returns whether that was all of them."""
         for entry in entries:
             if order(entry.entry_id) > order(upto) or self._full:
                 return False
@@ -245,7 +245,7 @@ class _Pass:
                 self._taken[entry.entry_id] = entry.parser_digest
             if moves:
                 self._position = entry.entry_id
-        return bool(entries)
+        return True
 
     def _block(self, entry: Entry, error: InvalidBatch) -> None:
         """A store has applied it, so it could be read then: nobody knows what it said, and the log keeps it."""
