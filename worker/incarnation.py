@@ -17,7 +17,7 @@ import redis
 import structlog
 
 from worker.log import keyspace
-from worker.log.upkeep import read_incarnations
+from worker.log.upkeep import NO_LIFE, read_lives
 from worker.model import StoreRecord
 from worker.state import state_errors
 from worker.stores import SegmentStore
@@ -71,7 +71,7 @@ class Incarnations:
         """
         if sentinel is not None and self._known.get(record.store_id) == sentinel.incarnation:
             return sentinel.incarnation
-        known = read_incarnations(self._client, [record.store_id]).get(record.store_id)
+        known = read_lives(self._client, [record.store_id]).get(record.store_id, NO_LIFE).incarnation or None
         if sentinel is not None and known == sentinel.incarnation:
             self._remember(record.store_id, sentinel.incarnation)
             return sentinel.incarnation
@@ -150,6 +150,32 @@ class Incarnations:
         """
         with state_errors():
             self._client.hset(_notes_key(store_id), "beat_ms", str(beat_ms))
+
+    def note_process(self, store_id: str, process: str, now_ms: int) -> bool:
+        """Note which server process answers for a store; returns whether it is another one than before (rule 13).
+
+        From then on, cursors that moved shortly before that one was last seen count as behind.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        if not process:
+            return False
+        key, seen = keyspace.PROCESSES, f"{_notes_key(store_id)}"
+        with state_errors():
+            told = cast("bytes | None", self._client.hget(key, store_id))
+            former = (told or b"").decode().rpartition(" ")[0]
+            if former == process:
+                self._client.hset(seen, "process_seen_ms", str(now_ms))
+                return False
+            seen_ms = cast("bytes | None", self._client.hget(seen, "process_seen_ms"))
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.hset(key, store_id, f"{process} {int(seen_ms or 0)}")
+                pipe.hset(seen, "process_seen_ms", str(now_ms))
+                pipe.execute()
+        if former:
+            _log.warning("store.process_changed", store_id=store_id)
+        return bool(former)
 
     def note_strays(self, store_id: str, *, due: bool) -> None:
         """A store must be compared with the logs, or has been.

@@ -21,7 +21,7 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
     S:gN:cursor:STORE  hash    position (id of the last applied entry), batches and bytes (totals up to there), epoch
                                (rewinds so far), woken (1: a wake-up is outstanding), lease (token), beat (renewals);
                                incarnation and process of the store that it was made for; past, recent, rotated_ms (the
-                               trail of rule 13); suspect (1: a lease expired); base, base_chunks (how much of which
+                               trail of rule 13), advanced_ms; suspect (1: a lease expired); base, base_chunks (how much of which
                                snapshot is in the store)
     S:gN:open:STORE    hash    lease token -> "position batches bytes connection": the open mark of a drain
 
@@ -35,6 +35,7 @@ Beside these, in slots of their own:
     segsync:manifests           hash    digest -> canonical requestParser: what every later parse of an entry uses
     segsync:current_parsers     hash    integration key -> digest of the requestParser that receivers use now
     segsync:incarnations        hash    store id -> the life of the store that cursors must have been made for (rule 12)
+    segsync:processes           hash    store id -> server process that answers for it, and until when another did, ms
     segsync:store:{ID}          hash    what is noticed of a store: see worker/incarnation.py
     segsync:dead                zset    dead entries of all logs -> accept time (an index; see dead_letters.py)
 """
@@ -49,6 +50,7 @@ PAYLOADS = "segsync:payloads"
 MANIFESTS = "segsync:manifests"
 CURRENT_PARSERS = "segsync:current_parsers"
 INCARNATIONS = "segsync:incarnations"
+PROCESSES = "segsync:processes"
 
 
 def base(environment_id: str, segment_key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 import structlog
@@ -104,8 +104,8 @@ class Upkeep:
         """
         refusals: list[Exception] = []
         keys = list(segment_keys)
-        lives = read_incarnations(self._client, store_ids)
-        asked = [text for store_id in store_ids for text in (store_id, lives.get(store_id, ""))]
+        lives = read_lives(self._client, store_ids)
+        asked = [str(text) for store_id in store_ids for text in (store_id, *lives.get(store_id, NO_LIFE))]
         for start in range(0, len(keys), _PIPELINE):
             portion = keys[start : start + _PIPELINE]
             replies = run_pipeline(self._client, partial(_queue_status, environment_id, portion, asked), "status")
@@ -237,17 +237,41 @@ class Upkeep:
         return script(name)(self._client, base, segment.generation, *arguments)
 
 
-def read_incarnations(client: redis.Redis, store_ids: Sequence[str]) -> dict[str, str]:
-    """The present incarnation of each of these stores, as far as it is known (rule 12).
+class Life(NamedTuple):
+    """What answers for a store now.
+
+    Attributes:
+        incarnation: the life of the store that cursors must have been made for (rule 12).
+        process: the server process, in its role; "" where the store does not tell.
+        other_until_ms: when another process was last seen to answer (rule 13).
+    """
+
+    incarnation: str
+    process: str
+    other_until_ms: int
+
+
+NO_LIFE = Life("", "", 0)
+
+
+def read_lives(client: redis.Redis, store_ids: Sequence[str]) -> dict[str, Life]:
+    """The present life of each of these stores, as far as it is known.
 
     Raises:
         Unavailable: the state server is away.
     """
     if not store_ids:
         return {}
-    with state_errors():
-        found = cast("list[bytes | None]", client.hmget(keyspace.INCARNATIONS, list(store_ids)))
-    return {store_id: kept.decode() for store_id, kept in zip(store_ids, found, strict=True) if kept is not None}
+    with state_errors(), client.pipeline(transaction=True) as pipe:
+        pipe.hmget(keyspace.INCARNATIONS, list(store_ids))
+        pipe.hmget(keyspace.PROCESSES, list(store_ids))
+        incarnations, processes = pipe.execute()
+    lives: dict[str, Life] = {}
+    for store_id, incarnation, told in zip(store_ids, incarnations, processes, strict=True):
+        if incarnation is not None:
+            process, _, until = (told or b"").decode().rpartition(" ")
+            lives[store_id] = Life(incarnation.decode(), process, int(until or 0))
+    return lives
 
 
 def _queue_status(environment_id: str, segment_keys: Sequence[str], asked: Sequence[str], pipe: Any) -> None:

@@ -82,7 +82,7 @@ def drain(
     if store is None or record is None:
         return Drained("gone")
     if stopping():
-        return Drained("stopped")
+        return Drained("stopped", wake_up_due=True)  # the hint is another worker's
     if not wiring.circuits.allows(store_id):
         return Drained("away")
     try:
@@ -152,7 +152,7 @@ class _Run:
             self._let_go(clean=True)
         except (_Stopped, ParserInterrupted):
             done.outcome = "stopped"
-            self._let_go(clean=True)
+            done.wake_up_due = self._let_go(clean=True)
         except Unavailable as error:
             done.outcome = "away" if error.dependency == "store" else "state away"
             self._let_go(clean=not (error.dependency == "store" and error.fate_unknown))
@@ -167,10 +167,11 @@ class _Run:
             self._report()
         return done
 
-    def _let_go(self, *, clean: bool) -> None:
+    def _let_go(self, *, clean: bool) -> bool:
         # With the lease lost as well, the mark stays for a fence or the sweeper; with the state server away, both do.
         with suppress(LeaseLost, Unavailable):
-            self._lease.release(clean=clean, exact=False)
+            return self._lease.release(clean=clean, exact=False)
+        return False
 
     def _step(self, judge: Judge) -> bool:
         """One read, fold and write; returns whether there was anything to read."""

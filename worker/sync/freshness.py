@@ -10,7 +10,7 @@ import structlog
 
 from worker.errors import Unavailable
 from worker.log.pending import Pending, write_pending
-from worker.log.upkeep import SegmentStatus, read_incarnations
+from worker.log.upkeep import NO_LIFE, Life, SegmentStatus, read_lives
 from worker.model import SegmentId, StoreRecord
 from worker.stores.segment_store import Sentinel
 from worker.wiring import Wiring
@@ -28,14 +28,14 @@ class _Seen:
 
     Attributes:
         fresh_ms: how fresh the store is; 0 when nobody knows what it has.
-        incarnation: the life of the store that this is true of.
+        life: the life of the store that this is true of.
         current: it has applied everything.
     """
 
     record: StoreRecord
     fresh_ms: int
     now_ms: int
-    incarnation: str | None
+    life: Life
     current: bool = True
 
 
@@ -90,8 +90,10 @@ class Heartbeat:
         records = wiring.stores_of(environment_id)
         store_ids = [record.store_id for record in records]
         now_ms = wiring.upkeep.server_ms()
-        lives = read_incarnations(wiring.client, store_ids)
-        stores = {record.store_id: _Seen(record, now_ms, now_ms, lives.get(record.store_id)) for record in records}
+        lives = read_lives(wiring.client, store_ids)
+        stores = {
+            record.store_id: _Seen(record, now_ms, now_ms, lives.get(record.store_id, NO_LIFE)) for record in records
+        }
         waiting: list[SegmentId] = []
         behind: list[SegmentStatus] = []
         keys = wiring.segment_keys.registered(environment_id)
@@ -139,7 +141,10 @@ class Heartbeat:
         store = wiring.stores.get(record.store_id)
         if store is None:
             return
-        sentinel = store.sentinel()
+        with store.session() as session:
+            sentinel, process = session.sentinel, session.process
+        if wiring.incarnations.note_process(record.store_id, process, seen.now_ms):
+            return  # what was seen of its cursors is not true of this one
         notes = wiring.incarnations.notes(record.store_id)
         if notes.wiped_ms is not None and not record.rebuild_when_wiped:
             return
@@ -147,10 +152,12 @@ class Heartbeat:
             sentinel = wiring.incarnations.end(record, store, sentinel, seen.now_ms)
             if sentinel is None:
                 return
-        life = wiring.incarnations.confirm(record, store, sentinel, lambda: seen.now_ms)
-        if life is None or (seen.incarnation or life) != life or notes.strays_due or not seen.fresh_ms:
+        incarnation = wiring.incarnations.confirm(record, store, sentinel, lambda: seen.now_ms)
+        if incarnation is None or (seen.life.incarnation or incarnation) != incarnation:
             return
-        if store.set_synchronized_on(seen.fresh_ms, Sentinel(life, seen.now_ms)):
+        if notes.strays_due or not seen.fresh_ms:
+            return
+        if store.set_synchronized_on(seen.fresh_ms, Sentinel(incarnation, seen.now_ms)):
             wiring.incarnations.note_beat(record.store_id, seen.now_ms)
         else:
             _log.error("store.sentinel_lost", store_id=record.store_id)
@@ -161,11 +168,10 @@ def _note(stores: Mapping[str, _Seen], status: SegmentStatus) -> None:
         seen = stores[store_id]
         if store.oldest_ms is not None:
             seen.fresh_ms = min(seen.fresh_ms, store.oldest_ms)
-        # A life that nobody knows has just begun, and nothing is in it: unless there is nothing to be in it.
-        if not store.settled or (store.incarnation and seen.incarnation is None):
+        if not store.settled:
             seen.current = False
-        if store.incarnation and seen.incarnation is None:
-            seen.fresh_ms = 0
+        if store.incarnation and not seen.life.incarnation:
+            seen.fresh_ms = 0  # it was made for a life of which nothing is known any more
 
 
 def _pending(behind: Sequence[SegmentStatus], now_ms: int) -> Pending:

@@ -62,6 +62,14 @@ local function trimmed(generation) return redis.call('HGET', head_key(generation
 local function lease(cursor) return redis.call('HGET', cursor, 'lease') or '' end
 local function epoch(cursor) return redis.call('HGET', cursor, 'epoch') or '0' end
 
+-- Rule 13: how far a store may be behind its cursor that another process answers for since: position, batches, bytes of
+-- 10 to 20 minutes ago.
+local function trail(cursor)
+  local known = redis.call('HMGET', cursor, 'past', 'recent', 'rotated_ms')
+  local long_ago = now_ms() - tonumber(known[3] or '0') >= TRAIL_MS
+  return string.match((long_ago and known[2] or known[1]) or '0-0 0 0', '^(%S+) (%S+) (%S+)$')
+end
+
 -- A wake-up is due when the log is ahead, nobody drains it and none is outstanding. Claims it.
 local function arm(generation, store)
   local cursor = cursor_key(generation, store)

@@ -19,7 +19,8 @@ if now - tonumber(known[4] or '0') >= TRAIL_MS then
 end
 
 local connection = string.match(mark, '^%S+ %S+ %S+ (.*)$')
-redis.call('HSET', cursor, 'position', ARGV[5], 'batches', ARGV[6], 'bytes', ARGV[7])
+redis.call('HSET', cursor, 'position', ARGV[5], 'batches', ARGV[6], 'bytes', ARGV[7],
+  'advanced_ms', string.format('%.0f', now))
 redis.call('HDEL', cursor, 'base', 'base_chunks')
 redis.call('HINCRBY', cursor, 'beat', 1)
 redis.call('HSET', open, token, ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. connection)

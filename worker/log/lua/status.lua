@@ -1,5 +1,6 @@
 -- How far each store has applied this segment's log. Reads only.
--- ARGV: store id, the store's present incarnation ('' if nobody knows), store id, ...
+-- ARGV: store id, the store's present incarnation, the process that answers for it ('' if nobody knows these), until
+--   when at least another one did (ms), store id, ...
 -- Returns {generation ('0': no such segment), last, batches, bytes, integration key, trimmed, then per store: position,
 --   batches, bytes, epoch, woken, lease, beat, incarnation, entries beside the stream after the position, oldest
 --   unapplied accept time in ms ('' if none), number of marks, token, began, connection, ...}
@@ -9,12 +10,20 @@ local head = redis.call('HMGET', head_key(generation), 'last', 'batches', 'bytes
 local reply = {generation, head[1] or '0-0', head[2] or '0', head[3] or '0',
   redis.call('HGET', segment_key, 'integration_key') or '', trimmed(generation)}
 local function add(value) reply[#reply + 1] = value end
-for i = 1, #ARGV, 2 do
-  local found = redis.call('HMGET', cursor_key(generation, ARGV[i]),
-    'position', 'batches', 'bytes', 'epoch', 'woken', 'lease', 'beat', 'incarnation')
+for i = 1, #ARGV, 4 do
+  local cursor = cursor_key(generation, ARGV[i])
+  local found = redis.call('HMGET', cursor, 'position', 'batches', 'bytes', 'epoch', 'woken', 'lease', 'beat',
+    'incarnation', 'process', 'advanced_ms')
   local defaults = {'0-0', '0', '0', '0', '0', '', '0', ''}
   -- Rule 12: a cursor that was made for another life of the store says nothing about this one.
-  if found[8] and ARGV[i + 1] ~= '' and found[8] ~= ARGV[i + 1] then found[1], found[2], found[3] = nil, nil, nil end
+  if found[8] and ARGV[i + 1] ~= '' and found[8] ~= ARGV[i + 1] then
+    found[1], found[2], found[3] = nil, nil, nil
+  -- Rule 13: what another process answered shortly before it was gone may be lost with it.
+  elseif found[9] and ARGV[i + 2] ~= '' and found[9] ~= ARGV[i + 2]
+    and tonumber(found[10] or '0') >= tonumber(ARGV[i + 3]) - TRAIL_MS then
+    local to, batches, bytes = trail(cursor)
+    if after(found[1] or '0-0', to) then found[1], found[2], found[3] = to, batches, bytes end
+  end
   for j = 1, #defaults do add(found[j] or defaults[j]) end
   local ahead = after(reply[2], found[1] or '0-0')
   add(ahead and redis.call('ZCOUNT', late_key(generation), '(' .. ms_of(found[1] or '0-0'), '+inf') or 0)

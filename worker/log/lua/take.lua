@@ -33,10 +33,7 @@ if made_for[1] and made_for[1] ~= incarnation then
   redis.call('HSET', segment_key, 'members_exact', '0')
 -- Rule 13: another process, or another primary, may have lost what the last one answered a while ago.
 elseif made_for[2] and made_for[2] ~= process and process ~= '' then
-  local trail = redis.call('HMGET', cursor, 'past', 'recent', 'rotated_ms')
-  local long_ago = now_ms() - tonumber(trail[3] or '0') >= TRAIL_MS
-  local to, batches, bytes = string.match((long_ago and trail[2] or trail[1]) or '0-0 0 0', '^(%S+) (%S+) (%S+)$')
-  rewind_cursor(cursor, to, batches, bytes)
+  rewind_cursor(cursor, trail(cursor))
   redis.call('HSET', segment_key, 'members_exact', '0')
 end
 redis.call('HSET', cursor, 'incarnation', incarnation)
