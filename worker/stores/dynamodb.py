@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 # Members per window. At about 1 ms each, the caller is asked whether to go on a few times a second.
 WINDOW: Final = 200
-# A process that is told to stop waits for one answer, and has ten seconds for all.
+# A process that is told to stop waits for one connection and its answer, and has ten seconds for all.
 ANSWER_TIMEOUT_S: Final = 5.0
-CONNECT_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 3.0
 
 
 class DynamoDBStore:
