@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from random import Random
 from typing import cast
 
 import redis
+from servers import ValkeyServer
 
 from chaos.installation import Installation
 from chaos.plan import Fault
 
 # Where Celery keeps the wake-ups on a Redis broker.
 _HINTS = "segsync:celery:segsync.drain"
+# With so many payloads a second, somebody has something to write by then.
+_UNTIL_SOMEBODY_WRITES_SECONDS = 0.7
+_COUNTED = {
+    "kill": "kills",
+    "crash": "kills",
+    "freeze": "pauses",
+    "terminate": "restarts",
+    "stop": "restarts",
+    "wipe": "wiped",
+    "replace": "wiped",
+    "roll_back": "rolled back",
+}
 
 Log = Callable[[str], None]
 
@@ -34,6 +48,7 @@ class Storm:
         self._by_target: dict[str, list[Fault]] = defaultdict(list)
         for fault in faults:
             self._by_target[fault.target].append(fault)
+        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def rage(self, until: float) -> None:
         """Do it all; returns when every target is mended. No fault begins after ``until`` (monotonic seconds)."""
@@ -76,40 +91,92 @@ class Storm:
         if not process.alive():
             self.problems.append(f"{fault.target} had ended by itself")
             process.start()
-        if fault.kind == "kill_child" and not process.kill_child(self._dice):
-            return
-        self.counts["pauses" if fault.kind == "freeze" else "kills" if fault.kind != "terminate" else "restarts"] += 1
-        if fault.kind == "freeze":
-            with ExitStack() as stack:
-                stack.callback(process.signal_group, signal.SIGCONT)
+        what, _, when = fault.kind.partition("_")
+        with self._a_store_frozen() if when == "writing" else nullcontext():
+            if what == "freeze":
                 process.signal_group(signal.SIGSTOP)
-                time.sleep(fault.seconds)
-            return
-        if fault.kind == "kill_child":
-            return
-        if fault.kind == "kill_main":
-            process.kill_main()
-            time.sleep(fault.seconds)  # what it has left behind goes on for as long as it can
-        if not process.end(signal.SIGTERM if fault.kind == "terminate" else signal.SIGKILL):
-            self.problems.append(f"{fault.target} did not end within seconds of SIGTERM")
+            elif when == "child":
+                if process.kill_child(self._dice):
+                    self.counts["kills"] += 1
+                return
+            elif when == "main":
+                process.kill_main()
+            elif not process.end(signal.SIGTERM if what == "terminate" else signal.SIGKILL):
+                self.problems.append(f"{fault.target} did not end within seconds of SIGTERM")
+        self.counts[_COUNTED[what]] += 1
         time.sleep(fault.seconds)
+        if what == "freeze":
+            process.signal_group(signal.SIGCONT)
+            return
+        process.end(signal.SIGKILL)  # what a killed parent has left behind goes on until now
         process.start()
+
+    @contextmanager
+    def _a_store_frozen(self) -> Iterator[None]:
+        """Meanwhile a store answers nothing, so that whoever drains into it waits for an answer; unless both are away.
+
+        What they have sent lands as soon as it goes on.
+        """
+        names = self._dice.sample(sorted(self._installation.stores), len(self._installation.stores))
+        for name in names:
+            if self._locks[f"store-{name}"].acquire(blocking=False):
+                try:
+                    self._freeze_until_somebody_waits(self._installation.stores[name])
+                    yield
+                    return
+                finally:
+                    self._installation.stores[name].thaw()
+                    self._locks[f"store-{name}"].release()
+        yield
 
     def _harm_server(self, fault: Fault, role: str, name: str) -> None:
         server = self._installation.state if role == "state" else self._installation.stores[name]
-        if fault.kind == "freeze":
-            self.counts["pauses"] += 1
-            server.freeze()
-            time.sleep(fault.seconds)
-            server.thaw()
-            return
-        self.counts["kills" if fault.kind == "kill" else "restarts"] += 1
-        if fault.kind == "kill":
-            server.kill()
-        else:
-            server.stop()
-        time.sleep(fault.seconds)
+        with self._locks[fault.target]:
+            getattr(self, f"_{fault.kind}")(server, fault.seconds)
+        self.counts[_COUNTED[fault.kind]] += 1
+
+    def _freeze(self, server: ValkeyServer, seconds: float) -> None:
+        server.freeze()
+        time.sleep(seconds)
+        server.thaw()
+
+    def _kill(self, server: ValkeyServer, seconds: float) -> None:
+        server.kill()
+        time.sleep(seconds)
         server.start()
+
+    def _crash(self, server: ValkeyServer, seconds: float) -> None:
+        self._freeze_until_somebody_waits(server)
+        self._kill(server, seconds)
+
+    def _stop(self, server: ValkeyServer, seconds: float) -> None:
+        server.stop()
+        time.sleep(seconds)
+        server.start()
+
+    def _wipe(self, server: ValkeyServer, _: float) -> None:
+        with server.client(socket_timeout=30) as client:
+            client.flushall()
+
+    def _replace(self, server: ValkeyServer, _: float) -> None:
+        server.kill()
+        shutil.rmtree(server.directory)
+        server.directory.mkdir()
+        server.start()
+
+    def _roll_back(self, server: ValkeyServer, seconds: float) -> None:
+        """What it has answered since the beginning is gone, and it does not know."""
+        copy = server.directory.with_suffix(".copy")
+        shutil.copytree(server.directory, copy)
+        time.sleep(seconds)
+        server.kill()
+        shutil.rmtree(server.directory)
+        copy.rename(server.directory)
+        server.start()
+
+    def _freeze_until_somebody_waits(self, server: ValkeyServer) -> None:
+        server.freeze()
+        time.sleep(_UNTIL_SOMEBODY_WRITES_SECONDS)
 
     def _harm_manifest(self, fault: Fault, integration: str) -> None:
         manifests = self._installation.manifests

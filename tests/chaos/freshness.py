@@ -49,7 +49,8 @@ class FreshnessWatch:
                 # Those still under way are looked at again the next time.
                 while known < len(payloads) and payloads[known].outcome:
                     outcome, witness = payloads[known].outcome, payloads[known].witness
-                    if witness and outcome and outcome.accepted:
+                    # Dead letters do not hold freshness back.
+                    if witness and outcome and outcome.accepted and not payloads[known].fault:
                         [segment] = [key for key, members in payloads[known].changes.items() if witness in members]
                         waiting.append((witness, f"{segment}.g1", outcome.told))
                     known += 1

@@ -54,6 +54,7 @@ class Payload:
     Attributes:
         changes: segment key -> member -> whether it is in, as the sender means it.
         integration: the integration key that it is sent to.
+        fault: what happens to whoever parses it, if anything does; then it may die.
         witness: a member that this payload alone names, and adds: to whom it is visible has seen the payload.
     """
 
@@ -62,6 +63,7 @@ class Payload:
     integration: str
     changes: Mapping[str, Mapping[str, bool]]
     witness: str | None = None
+    fault: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -78,12 +80,18 @@ class History:
         self._lock = threading.Lock()
         self._payloads: list[Payload] = []
 
-    def payload(
-        self, sender: int, integration: str, changes: Mapping[str, Mapping[str, bool]], witness: str | None = None
+    def begin(
+        self,
+        sender: int,
+        integration: str,
+        changes: Mapping[str, Mapping[str, bool]],
+        *,
+        witness: str | None = None,
+        fault: str | None = None,
     ) -> Payload:
         """Note a payload that is about to be sent."""
         with self._lock:
-            made = Payload(len(self._payloads), sender, integration, changes, witness)
+            made = Payload(len(self._payloads), sender, integration, changes, witness, fault)
             self._payloads.append(made)
             return made
 

@@ -17,6 +17,7 @@ from deployment import Deployment
 from servers import DURABLE, ValkeyServer, free_port, wait_until
 
 from chaos import plan
+from chaos.load import CRASH, REFUSE
 from chaos.manifests import Manifests
 
 ENVIRONMENT_ID = "00000000000000000000c4a0"
@@ -76,10 +77,10 @@ class Process:
         """Signal it, and wait until it is gone; False if it had to be killed in the end."""
         assert self._process is not None
         in_time = True
-        if number == signal.SIGKILL:
-            self.signal_group(number)
-        else:
+        if number != signal.SIGKILL:
             self._process.send_signal(number)
+        elif self.alive():
+            self.signal_group(number)
         try:
             self._process.wait(_ENDS_WITHIN_SECONDS)
         except subprocess.TimeoutExpired:
@@ -97,6 +98,7 @@ class Installation:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
+        self._mended = directory / "mended"
         self.manifests = Manifests(directory / "manifests")
         self.state = ValkeyServer(directory / "state", DURABLE)
         self.stores = {name: ValkeyServer(directory / f"store-{name}", DURABLE) for name in plan.STORES}
@@ -118,6 +120,10 @@ class Installation:
         settings = {
             "SEGSYNC_MANIFESTS": str(self.manifests.directory),
             "SEGSYNC_CONCURRENCY": "2",
+            "PYTHONPATH": str(Path(__file__).parents[1] / "faults"),
+            "PYTHON_FAULTS_CRASH": CRASH,
+            "PYTHON_FAULTS_REFUSE": REFUSE,
+            "PYTHON_FAULTS_UNLESS": str(self._mended),
         }
         self._deployment = deployment = _TwoStores(self.state, logs, settings, self.stores["a"].url)
         deployment.add_store("b", self.stores["b"].port)
@@ -131,6 +137,10 @@ class Installation:
         for process in self.processes.values():
             process.start()
         wait_until(lambda: all(_ready(url) for url in self.urls), 60, "both receivers")
+
+    def mend_parsers(self) -> None:
+        """From now on nothing goes wrong any more when a body is parsed."""
+        self._mended.touch()
 
     def start_what_ended(self) -> list[str]:
         """Start whatever is not running, as an orchestrator does; returns which."""

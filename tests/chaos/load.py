@@ -21,6 +21,10 @@ PATIENCE_SECONDS = 10.0
 # What a payload that only this run knows adds: see Payload.witness.
 _WITNESS_SHARE = 0.25
 _LARGE_SHARE = 0.01
+# Of the bodies whose parsing kills or is refused, and of those that kill: each holds up its segment for a lease.
+_FAULTY_SHARE = 0.02
+_CRASHING_SHARE = 0.03
+REFUSE, CRASH = "refuse-me", "crash-me"
 
 Changes = dict[str, dict[str, bool]]
 
@@ -33,6 +37,7 @@ class Body:
     document: dict[str, Any]
     changes: Changes
     witness: str | None
+    fault: str | None = None
 
 
 def segment_key(integration: str, cohort: int) -> str:
@@ -48,7 +53,11 @@ def make_body(dice: Random, name: str) -> Body:
     witness = name if dice.random() < _WITNESS_SHARE else None
     make = {"chaos-split": _split, "chaos-flags": _flags, "chaos-action": _action}[integration]
     document, changes = make(dice, people, witness)
-    return Body(integration, document, changes, witness)
+    fault = None
+    if dice.random() < _FAULTY_SHARE:
+        fault = CRASH if dice.random() < _CRASHING_SHARE else REFUSE
+        document["fault"] = fault
+    return Body(integration, document, changes, witness, fault)
 
 
 def _split(dice: Random, people: list[str], witness: str | None) -> tuple[dict[str, Any], Changes]:
@@ -139,7 +148,9 @@ class Load:
         with httpx2.Client(headers={"Authorization": self._demand.token}, timeout=PATIENCE_SECONDS) as client:
             while not self._stop.is_set():
                 body = make_body(dice, f"witness-{sender}-{dice.randrange(10**12)}")
-                payload = self._history.payload(sender, body.integration, body.changes, body.witness)
+                payload = self._history.begin(
+                    sender, body.integration, body.changes, witness=body.witness, fault=body.fault
+                )
                 self._deliver(client, dice, payload, body)
                 self._stop.wait(dice.uniform(0, 2 * self._pause))
 

@@ -15,9 +15,11 @@ STORES = ("a", "b")
 
 # A lease is taken from whoever has not renewed it for twenty seconds.
 _PAST_THE_LEASE = (22.0, 32.0)
+# Senders give up on a receiver that has not answered for ten.
+_SHORT_OF_THEIR_PATIENCE = (2.0, 8.0)
 # A storm of that length has room for everything at its usual distance; shorter ones are denser.
 _USUAL_STORM_SECONDS = 180.0
-_DENSEST = 0.3
+_DENSEST = 0.4
 # By then after the storm everything is mended; what would take longer is shortened, or not done.
 _AFTERMATH_SECONDS = 8.0
 
@@ -28,7 +30,9 @@ class Fault(NamedTuple):
     Attributes:
         at: seconds after the storm began, at the earliest: the faults of one target never overlap.
         target: "worker-0", "receiver-1", "scheduler-0", "state", "store-a", "manifest-KEY", "hints".
-        kind: what is done to it.
+        kind: what is done to it. "…_writing": while it waits for the answer to a write. "crash": ``kill -9`` with
+            requests in hand that it has not answered. "wipe": FLUSHALL. "replace": by an empty one, at the same place.
+            "roll_back": to what it held so many seconds ago, as after a restore.
         seconds: for how long it stays so.
     """
 
@@ -49,14 +53,24 @@ class _Lane(NamedTuple):
 _PROCESS = {"kill": (0.0, 3.0), "terminate": (0.0, 2.0), "kill_main": (0.0, 1.0), "kill_child": (0.0, 0.0)}
 _LANES: dict[str, _Lane] = {
     "worker": _Lane(
-        ["kill", "kill", "kill_child", "kill_child", "kill_main", "freeze", "terminate"],
+        ["kill", "kill_writing", "kill_writing", "kill_child", "kill_main", "freeze", "freeze_writing", "terminate"],
         (4, 16),
-        _PROCESS | {"freeze": _PAST_THE_LEASE},
+        _PROCESS | {"kill_writing": (0.0, 3.0), "freeze": _PAST_THE_LEASE, "freeze_writing": _PAST_THE_LEASE},
     ),
-    "receiver": _Lane(["kill", "kill", "terminate", "freeze"], (15, 40), _PROCESS | {"freeze": (2.0, 14.0)}),
+    "receiver": _Lane(
+        ["kill", "kill", "terminate", "freeze"], (15, 40), _PROCESS | {"freeze": _SHORT_OF_THEIR_PATIENCE}
+    ),
     "scheduler": _Lane(["kill", "terminate", "freeze"], (15, 45), _PROCESS | {"freeze": _PAST_THE_LEASE}),
-    "state": _Lane(["kill", "kill", "stop"], (20, 50), {"kill": (0.0, 4.0), "stop": (0.0, 7.0)}),
-    "store": _Lane(["freeze", "freeze", "stop"], (15, 45), {"freeze": (3.0, 30.0), "stop": (1.0, 15.0)}),
+    "state": _Lane(
+        ["kill", "crash", "stop", "freeze"],
+        (15, 40),
+        {"kill": (0.0, 4.0), "crash": (0.0, 9.0), "stop": (0.0, 9.0), "freeze": (1.0, 12.0)},
+    ),
+    "store": _Lane(
+        ["freeze", "crash", "crash", "stop", "wipe", "replace", "roll_back"],
+        (8, 30),
+        {"freeze": (3.0, 30.0), "crash": (0.0, 5.0), "stop": (1.0, 15.0), "roll_back": (1.0, 15.0)},
+    ),
     "manifest": _Lane(["refuse", "spoil", "change"], (15, 40), {"refuse": (6.0, 10.0), "spoil": (6.0, 9.0)}),
     "hints": _Lane(["lose", "double"], (3, 10), {}),
 }

@@ -113,7 +113,8 @@ def run(seed: int, seconds: float, directory: Path, log: Callable[[str], None] =
             done.proofs += watch.proofs
         done.counts = storm.counts
         done.problems += storm.problems + load.problems
-        done.take(check(installation, history, seed), history)
+        faulty = {payload.number for payload in history.payloads() if payload.fault}
+        done.take(check(installation, history, seed, Expected(dead=faulty)), history)
     done.seconds = time.monotonic() - began
     return done
 

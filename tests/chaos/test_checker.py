@@ -30,7 +30,7 @@ class Past:
     clock: float = 1000.0
 
     def send(self, changes: dict[str, dict[str, bool]], *statuses: int, kept: bool = True) -> Payload:
-        payload = self.history.payload(0, "split", changes)
+        payload = self.history.begin(0, "split", changes)
         for number, status in enumerate(statuses or (204,)):
             attempt = Attempt(payload.number, number, f"body {payload.number}.{number}".encode(), sent=self.clock)
             attempt.told, attempt.status = self.clock + 1, status
