@@ -1,224 +1,241 @@
-"""Every interleaving of drains, deaths, time-outs, fences and late bytes on one small log (rules 4 to 9)."""
+"""What a drain may do next, and everything that may happen to it."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
 
-from slot import RULES, Rules, Slot, Taken, advance, append, expire, release, renew, rewind, settle, take
+import slot as script
+from slot import Taken
+from world import Scenario, Store, Worker, World, Write, base, fold
 
-Write = tuple[int, int]  # (member, 1 in or 0 out)
-
-
-class Worker(NamedTuple):
-    """One drain. ``step``: idle, taking, read, write, done, lost. ``cut``: its connection was killed by a fence."""
-
-    step: str = "idle"
-    token: int = 0
-    epoch: int = 0
-    position: int = 0
-    upto: int = 0
-    todo: tuple[Write, ...] = ()
-    fenced: frozenset[int] = frozenset()
-    cut: bool = False
+Steps = Iterator[tuple[str, World]]
 
 
-class World(NamedTuple):
-    """``late``: (token, write) sent by a drain whose owner is gone or gave up; lands any time, or never."""
-
-    slot: Slot
-    store: tuple[int, ...]
-    workers: tuple[Worker, ...]
-    late: frozenset[tuple[int, Write]]
-    next_token: int
-    kills: int
-    expiries: int
-    timeouts: int
-    refusals: int
+def with_worker(world: World, number: int, worker: Worker) -> World:
+    """The world with another state of that worker."""
+    return world._replace(workers=(*world.workers[:number], worker, *world.workers[number + 1 :]))
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What is accepted, who drains, and how much may go wrong."""
-
-    entries: tuple[dict[int, int], ...] = ({0: 1}, {0: 0})
-    workers: int = 2
-    kills: int = 0
-    expiries: int = 0  # of leases whose owner still runs: it was frozen, or cut off
-    timeouts: int = 0
-    refusals: int = 0
-    fences: bool = False
-    rules: Rules = RULES
-
-    @property
-    def members(self) -> int:
-        return 1 + max(member for entry in self.entries for member in entry)
+def with_store(world: World, number: int, store: Store) -> World:
+    """The world with another state of that store."""
+    return world._replace(stores=(*world.stores[:number], store, *world.stores[number + 1 :]))
 
 
-def truth(scenario: Scenario) -> tuple[int, ...]:
-    """Where the store must end: the last write per member wins, in accept order."""
-    store = [0] * scenario.members
-    for entry in scenario.entries:
-        for member, value in entry.items():
-            store[member] = value
-    return tuple(store)
-
-
-def _put(store: tuple[int, ...], write: Write) -> tuple[int, ...]:
+def with_write(world: World, number: int, write: Write) -> World:
+    """The world with a write landed in that store."""
+    store = world.stores[number]
     member, value = write
-    return (*store[:member], value, *store[member + 1 :])
+    content = (*store.content[:member], value, *store.content[member + 1 :])
+    return with_store(world, number, store._replace(content=content))
 
 
-def _with(world: World, number: int, worker: Worker) -> World:
-    workers = (*world.workers[:number], worker, *world.workers[number + 1 :])
-    return world._replace(workers=workers)
+def spent(world: World, fault: str, by: int = 1) -> World:
+    """The world with one fault less to come."""
+    return world._replace(faults=world.faults._replace(**{fault: getattr(world.faults, fault) - by}))
 
 
-def steps(scenario: Scenario, world: World) -> Iterator[tuple[str, World]]:
-    """Everything that may happen next."""
-    if world.slot.last < len(scenario.entries):
-        yield f"accept entry {world.slot.last + 1}", world._replace(slot=append(world.slot)[0])
-    for number, worker in enumerate(world.workers):
-        name = "ABC"[number]
-        for what, after in _drain_steps(scenario, world, number, worker):
-            yield f"{name} {what}", after
-        if worker.step != "idle" and world.kills:
-            dead = _with(world, number, Worker())._replace(kills=world.kills - 1)
-            yield f"kill -9 {name}", dead
-            if worker.step == "write" and worker.todo and not worker.cut:
-                yield (
-                    f"kill -9 {name}, a write still under way",
-                    dead._replace(late=dead.late | {(worker.token, worker.todo[0])}),
-                )
-    owned = world.slot.lease in {worker.token for worker in world.workers if worker.step != "idle"}
-    if world.slot.lease and (world.expiries or not owned):
-        slot, _ = expire(world.slot, world.slot.lease, world.slot.beat)
-        yield "the lease expires", world._replace(slot=slot, expiries=world.expiries - owned)
-    for token, write in world.late:
-        left = world.late - {(token, write)}
-        yield f"late write {write} of {token} lands", world._replace(store=_put(world.store, write), late=left)
-        yield f"late write {write} of {token} is gone for good", world._replace(late=left)
-    for token, _ in world.slot.marks:
-        alive = any(worker.token == token for worker in world.workers) or any(at == token for at, _ in world.late)
-        if token != world.slot.lease and not (alive and scenario.rules.settle_waits_for_late_bytes):
-            yield f"the sweeper settles {token}", world._replace(slot=settle(world.slot, token, scenario.rules)[0])
+def new_life(world: World) -> int:
+    """An incarnation that nobody has seen."""
+    seen = [store.incarnation for store in world.stores]
+    seen += [worker.incarnation for worker in world.workers]
+    return 1 + max([*seen, *(cursor.incarnation for cursor in world.slot.cursors)])
 
 
-def _drain_steps(scenario: Scenario, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
-    if worker.step in {"idle", "taking"}:
-        yield from _take_steps(scenario, world, number, worker)
+def drain_steps(scenario: Scenario, world: World, number: int) -> Steps:
+    """What one worker may do next."""
+    worker, rules = world.workers[number], scenario.rules
+    if worker.step == "idle" and scenario.identity:
+        yield from _open(scenario, world, number)
+    elif worker.step in {"idle", "taking"}:
+        yield from _take(scenario, world, number)
     elif worker.step == "read":
-        net: dict[int, int] = {}
-        for entry in scenario.entries[worker.position : world.slot.last]:
-            net.update(entry)
-        after = worker._replace(step="write", upto=world.slot.last, todo=tuple(sorted(net.items())))
-        yield f"reads {worker.position + 1}..{world.slot.last}", _with(world, number, after)
+        yield from _read(scenario, world, number)
+    elif worker.step == "parsed":
+        slot, refused = world.slot, False
+        for place in worker.doomed:
+            if place not in slot.dead:
+                slot, buried = script.bury(slot, worker.store, worker.token, worker.epoch, place, rules=rules)
+                refused = refused or not buried
+        after = worker._replace(step="write", doomed=())
+        if refused:
+            after = worker._replace(step="lost", doomed=(), todo=())
+        yield (
+            f"{worker.token} buries {worker.doomed}: {not refused}",
+            with_worker(world._replace(slot=slot), number, after),
+        )
     elif worker.step == "write" and worker.todo:
-        yield from _write_steps(scenario, world, number, worker)
+        yield from _write(scenario, world, number)
     elif worker.step == "write":
-        slot, moved = advance(world.slot, worker.token, worker.epoch, worker.upto, scenario.rules)
-        after = worker._replace(step="done" if moved else "lost", position=worker.upto)
-        yield f"advances to {worker.upto}: {moved}", _with(world._replace(slot=slot), number, after)
+        yield from _advance(scenario, world, number)
     elif worker.step == "done":
         if world.slot.last > worker.position:
-            yield "goes on", _with(world, number, worker._replace(step="read"))
-        yield from _release_steps(scenario, world, number, worker, "releases", clean=True)
+            yield f"{worker.token} goes on", with_worker(world, number, worker._replace(step="read"))
+        yield from _release(scenario, world, number, "releases", clean=True)
     elif worker.step == "lost":
-        slot, _ = rewind(world.slot, worker.token, scenario.rules)
-        yield "rewinds", _with(world._replace(slot=slot), number, Worker())
+        slot, _ = script.rewind(world.slot, worker.store, worker.token, rules)
+        yield f"{worker.token} rewinds", with_worker(world._replace(slot=slot), number, Worker(store=worker.store))
 
 
-def _take_steps(scenario: Scenario, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
-    orphans = frozenset(token for token, _ in world.slot.marks)
-    waived = frozenset() if scenario.fences else orphans
-    token = world.next_token
-    slot, found = take(world.slot, token, fenced=worker.fenced, waived=waived, rules=scenario.rules)
+def _open(scenario: Scenario, world: World, number: int) -> Steps:
+    """A session begins: it sees whose life the store leads, and gives it one if it has none."""
+    worker = world.workers[number]
+    store = world.stores[worker.store]
+    if not store.incarnation:
+        store = store._replace(incarnation=new_life(world))
+        world = with_store(world, worker.store, store)
+    after = worker._replace(step="taking", incarnation=store.incarnation, process=store.process)
+    world = with_worker(world, number, after)
+    if not scenario.rules.take_compares_identity:
+        cursor = script.identify(world.slot.cursors[worker.store], (store.incarnation, store.process), scenario.rules)
+        world = world._replace(slot=script.put(world.slot, worker.store, cursor))
+    yield f"a worker opens store {worker.store}", world
+
+
+def _take(scenario: Scenario, world: World, number: int) -> Steps:
+    worker, rules = world.workers[number], scenario.rules
+    store = worker.store
+    orphans = frozenset(token for token, _ in world.slot.cursors[store].marks)
+    tokens = [token for other in world.workers for token in (other.token, *other.fenced)]
+    tokens += [token for token, _, _ in world.late]
+    tokens += [token for cursor in world.slot.cursors for token, _ in (*cursor.marks, (cursor.lease, 0))]
+    token = 1 + max(tokens)
+    slot, found = script.take(
+        world.slot,
+        store,
+        token,
+        fenced=worker.fenced,
+        waived=frozenset() if scenario.fences else orphans,
+        identity=(worker.incarnation, worker.process) if scenario.identity and rules.take_compares_identity else None,
+        rules=rules,
+    )
     after = world._replace(slot=slot)
     if isinstance(found, Taken):
-        lease = Worker("read", token, found.epoch, found.position)
-        yield f"takes the lease at {found.position}", _with(after, number, lease)._replace(next_token=token + 1)
-    elif isinstance(found, frozenset):
-        fenced = _with(after, number, Worker("taking", fenced=worker.fenced | found))
-        if scenario.rules.fence_before_settling_at_take:
-            cut = (w._replace(cut=w.cut or (w.token in found and w.token > 0)) for w in fenced.workers)
-            late = frozenset((at, write) for at, write in fenced.late if at not in found)
-            fenced = fenced._replace(workers=tuple(cut), late=late)
-        yield f"fences {set(found)}", fenced
-    elif worker.step == "taking":
-        yield f"finds it {found}", _with(after, number, Worker())
-
-
-def _write_steps(scenario: Scenario, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
-    write, rest = worker.todo[0], worker.todo[1:]
-    _, renewed = renew(world.slot, worker.token, worker.epoch)
-    if not renewed:
-        yield "finds the lease lost", _with(world, number, worker._replace(step="lost", todo=()))
-    # It need not look before each write, nor write at once after it has looked: so it may write all the same.
-    if worker.cut:
-        yield from _release_steps(scenario, world, number, worker, "finds its connection cut", clean=False)
-        return
-    written = world._replace(store=_put(world.store, write))
-    yield f"writes {write}", _with(written, number, worker._replace(todo=rest))
-    if world.timeouts:
-        late = world._replace(late=world.late | {(worker.token, write)}, timeouts=world.timeouts - 1)
-        yield from _release_steps(scenario, late, number, worker, f"has no answer to {write}", clean=False)
-    if world.refusals:
-        refused = world._replace(refusals=world.refusals - 1)
-        yield from _release_steps(scenario, refused, number, worker, f"is refused {write}", clean=True)
-
-
-def _release_steps(
-    scenario: Scenario, world: World, number: int, worker: Worker, what: str, *, clean: bool
-) -> Iterator[tuple[str, World]]:
-    slot, due = release(world.slot, worker.token, clean=clean, rules=scenario.rules)
-    lost = due is None and worker.step == "done"
-    after = worker._replace(step="lost") if lost else Worker()
-    yield what, _with(world._replace(slot=slot), number, after)
-
-
-def find_violation(scenario: Scenario) -> tuple[int, list[str] | None]:
-    """Explore everything.
-
-    Returns:
-        The number of states, and the shortest way to a quiet state whose store is wrong, or to one where something
-        is left undone though nothing can happen any more; None if there is no such way.
-    """
-    first = World(
-        Slot(),
-        (0,) * scenario.members,
-        (Worker(),) * scenario.workers,
-        frozenset(),
-        1,
-        scenario.kills,
-        scenario.expiries,
-        scenario.timeouts,
-        scenario.refusals,
-    )
-    came_from: dict[World, tuple[World, str] | None] = {first: None}
-    queue = deque([first])
-    while queue:
-        world = queue.popleft()
-        stuck = True
-        for what, after in steps(scenario, world):
-            stuck = stuck and after == world
-            if after not in came_from:
-                came_from[after] = (world, what)
-                queue.append(after)
-        quiet = (
-            world.slot.position == world.slot.last == len(scenario.entries)
-            and not (world.slot.lease or world.slot.marks or world.late)
-            and all(worker.step == "idle" for worker in world.workers)
+        below = rules.strays_are_removed_below_floor and found.position < slot.floor and not found.fresh
+        late_look = rules.strays_are_decided_at_each_read
+        lease = worker._replace(
+            step="read",
+            token=token,
+            epoch=found.epoch,
+            position=found.position,
+            fenced=(),
+            fresh=found.fresh,
+            strays=found.strays or (below and not late_look),
+            base=found.base,
+            chunks=found.chunks,
         )
-        if (quiet and world.store != truth(scenario)) or (stuck and not quiet):
-            return len(came_from), _trace(came_from, world)
-    return len(came_from), None
+        yield f"{token} takes the lease of store {store} at {found.position}", with_worker(after, number, lease)
+    elif isinstance(found, frozenset):
+        fenced = worker._replace(step="taking", fenced=tuple(sorted({*worker.fenced, *found})))
+        after = with_worker(after, number, fenced)
+        if rules.fence_before_settling_at_take:
+            cut = tuple(w._replace(cut=w.cut or (w.token in found and w.token > 0)) for w in after.workers)
+            late = frozenset(bytes_ for bytes_ in after.late if bytes_[0] not in found)
+            after = after._replace(workers=cut, late=late)
+        yield f"a worker fences {set(found)}", after
+    elif worker.step == "taking":
+        yield f"a worker finds it {found}", with_worker(after, number, Worker(store=store))
 
 
-def _trace(came_from: dict[World, tuple[World, str] | None], world: World) -> list[str]:
-    trace = [f"store {world.store}"]
-    while (step := came_from[world]) is not None:
-        world, what = step
-        trace.append(what)
-    return trace[::-1]
+def _read(scenario: Scenario, world: World, number: int) -> Steps:
+    worker, slot, rules = world.workers[number], world.slot, scenario.rules
+    live = script.entries(slot, worker.position, rules)
+    if live is None:
+        yield _read_base(scenario, world, number)
+        return
+    numbers = {place: batch for place, batch, _ in world.places}
+    late = slot.late - slot.dead
+    poison = [p for p in live if scenario.batches[numbers[p]].kind == "poison" and p not in late]
+    fickle = [p for p in live if scenario.batches[numbers[p]].kind == "fickle" and not rules.death_is_of_the_batch]
+    for doomed in [poison, poison + fickle] if fickle else [poison]:
+        told = [(place, numbers[place]) for place in live if place not in doomed]
+        net = fold(scenario, told, (None,) * scenario.members)
+        todo = tuple(
+            (member, decided[0] if decided else 0) for member, decided in enumerate(net) if decided or (worker.strays)
+        )
+        after = worker._replace(
+            step="parsed" if doomed else "write",
+            upto=slot.last,
+            todo=todo,
+            doomed=tuple(doomed),
+            basing=False,
+            base=0,
+            chunks=0,
+        )
+        what = f", kills {doomed}" if doomed else ""
+        yield f"{worker.token} reads {live}{what}", with_worker(world, number, after)
+
+
+def _read_base(scenario: Scenario, world: World, number: int) -> tuple[str, World]:
+    worker, slot = world.workers[number], world.slot
+    if worker.base != slot.snapshot and scenario.rules.progress_is_of_one_snapshot:
+        worker = worker._replace(chunks=0)
+    below = worker.position < slot.floor
+    two_way = worker.strays
+    if scenario.rules.strays_are_decided_at_each_read and scenario.rules.strays_are_removed_below_floor:
+        two_way = two_way or (below and not worker.fresh)
+    todo = tuple(
+        (member, decided[0] if decided else 0)
+        for member, decided in enumerate(base(scenario, world))
+        if (not scenario.chunked or member == worker.chunks)
+        and (two_way or (decided and (decided[1] > worker.position or (below and not decided[1]))))
+    )
+    after = worker._replace(step="write", basing=True, base=slot.snapshot, upto=slot.trimmed, todo=todo)
+    return f"{worker.token} reads chunk {worker.chunks} of the base at {slot.trimmed}: {todo}", with_worker(
+        world, number, after
+    )
+
+
+def _write(scenario: Scenario, world: World, number: int) -> Steps:
+    worker = world.workers[number]
+    token, write = worker.token, worker.todo[0]
+    _, renewed = script.renew(world.slot, worker.store, token, worker.epoch)
+    if not renewed:
+        yield f"{token} finds the lease lost", with_worker(world, number, worker._replace(step="lost", todo=()))
+    # It need not look before each write, nor write at once after it has looked: so it may write all the same.
+    elsewhere = scenario.identity and worker.process != world.stores[worker.store].process
+    if worker.cut or elsewhere:
+        yield from _release(scenario, world, number, "finds its connection cut", clean=False)
+        if worker.cut:
+            return
+    wrote = worker._replace(todo=worker.todo[1:], fresh=worker.fresh and not scenario.rules.fresh_until_first_write)
+    written = world if elsewhere else with_write(world, worker.store, write)
+    yield f"{token} writes {write}{' to the old server' if elsewhere else ''}", with_worker(written, number, wrote)
+    if world.faults.timeouts and not elsewhere:
+        late = spent(world._replace(late=world.late | {(token, worker.store, write)}), "timeouts")
+        yield from _release(scenario, late, number, f"has no answer to {write}", clean=False)
+    if world.faults.refusals:
+        yield from _release(scenario, spent(world, "refusals"), number, f"is refused {write}", clean=True)
+
+
+def _advance(scenario: Scenario, world: World, number: int) -> Steps:
+    worker, rules = world.workers[number], scenario.rules
+    chunks = worker.chunks + 1
+    if worker.basing and scenario.chunked and chunks < scenario.members:
+        slot, moved = script.advance_base(
+            world.slot, worker.store, worker.token, worker.epoch, (worker.base, chunks), rules=rules
+        )
+        after = with_worker(
+            world._replace(slot=slot), number, worker._replace(step="read" if moved else "lost", chunks=chunks)
+        )
+        yield f"{worker.token} has written {chunks} chunks: {moved}", after
+        if moved and world.faults.pauses:
+            yield from _release(scenario, spent(after, "pauses"), number, "pauses, and releases", clean=True)
+        return
+    slot, moved = script.advance(world.slot, worker.store, worker.token, worker.epoch, worker.upto, rules=rules)
+    position = worker.upto if moved else worker.position
+    after = with_worker(
+        world._replace(slot=slot),
+        number,
+        worker._replace(
+            step="done" if moved else "lost", position=position, base=0, chunks=0, basing=False, strays=False
+        ),
+    )
+    yield f"{worker.token} advances to {worker.upto}: {moved}", after
+
+
+def _release(scenario: Scenario, world: World, number: int, what: str, *, clean: bool) -> Steps:
+    worker = world.workers[number]
+    slot, due = script.release(world.slot, worker.store, worker.token, clean=clean, rules=scenario.rules)
+    lost = due is None and worker.step == "done"
+    after = worker._replace(step="lost") if lost else Worker(store=worker.store)
+    yield f"{worker.token} {what}", with_worker(world._replace(slot=slot), number, after)

@@ -34,9 +34,13 @@ class HintScenario:
     rules: Rules = RULES
 
 
+def _waits(slot: Slot) -> bool:
+    return slot.cursors[0].position < slot.last
+
+
 def _steps(scenario: HintScenario, now: Hints) -> Iterator[Hints]:
     if now.to_append:
-        slot, due = append(now.slot)
+        slot, [due] = append(now.slot)
         yield now._replace(slot=slot, to_append=now.to_append - 1, due=now.due + due)
     if now.due:
         yield now._replace(due=now.due - 1, messages=now.messages + 1)
@@ -48,19 +52,19 @@ def _steps(scenario: HintScenario, now: Hints) -> Iterator[Hints]:
             return after._replace(workers=(*after.workers[:number], worker, *after.workers[number + 1 :]))
 
         if step == "idle" and now.messages:
-            slot, found = take(now.slot, number + 1, rules=scenario.rules)
+            slot, found = take(now.slot, 0, number + 1, rules=scenario.rules)
             worker = ("taken", number + 1, 0) if isinstance(found, Taken) else (step, token, upto)
             yield become(now._replace(slot=slot, messages=now.messages - 1), worker)
         elif step == "taken":
             yield become(now, ("read", token, now.slot.last))
         elif step == "read":
-            slot, _ = advance(now.slot, token, now.slot.epoch, upto)
+            slot, _ = advance(now.slot, 0, token, now.slot.cursors[0].epoch, upto)
             yield become(now._replace(slot=slot), ("advanced", token, upto))
         elif step == "advanced":
-            slot, due_now = release(now.slot, token, clean=True, rules=scenario.rules)
+            slot, due_now = release(now.slot, 0, token, clean=True, rules=scenario.rules)
             yield become(now._replace(slot=slot, messages=now.messages + bool(due_now)), ("idle", 0, 0))
-    waiting = now.slot.position < now.slot.last and not now.slot.lease and not now.messages
-    if scenario.sweeper and waiting and not (scenario.sweeper_honours_flag and now.slot.woken):
+    waiting = _waits(now.slot) and not now.slot.cursors[0].lease and not now.messages
+    if scenario.sweeper and waiting and not (scenario.sweeper_honours_flag and now.slot.cursors[0].woken):
         yield now._replace(messages=1)
 
 
@@ -68,7 +72,7 @@ def forgets(scenario: HintScenario) -> bool:
     """Whether a state can be reached where entries wait and nothing will ever look at them."""
     first = Hints(Slot(), scenario.batches, 0, 0, (("idle", 0, 0),) * 2, scenario.losses)
     reachable = reachable_from(first, lambda now: list(_steps(scenario, now)))
-    return any(now.slot.position < now.slot.last and not following for now, following in reachable)
+    return any(_waits(now.slot) and not following for now, following in reachable)
 
 
 class Indexed(NamedTuple):
@@ -99,7 +103,7 @@ def _index_steps(scenario: IndexScenario, now: Indexed) -> Iterator[Indexed]:
         return state._replace(ticket=state.next_ticket, next_ticket=state.next_ticket + 1)
 
     def add(state: Indexed) -> Indexed:
-        slot, due = append(state.slot)
+        slot, [due] = append(state.slot)
         return state._replace(slot=slot, to_index=state.to_index + (due and not scenario.index_before_append))
 
     if now.to_append:
@@ -116,22 +120,22 @@ def _index_steps(scenario: IndexScenario, now: Indexed) -> Iterator[Indexed]:
     if now.ticket:
         yield now._replace(seen_ticket=now.ticket, seen_empty=False)
     if now.seen_ticket and not now.seen_empty:
-        if now.slot.position < now.slot.last:
+        if _waits(now.slot):
             yield now._replace(slot=_drained(now.slot))
         else:
             yield now._replace(seen_empty=True)
     if now.seen_empty:
         same = now.seen_ticket == now.ticket or not scenario.ticketed
         yield now._replace(ticket=0 if same else now.ticket, seen_ticket=0, seen_empty=False)
-    if scenario.slow_walk and not now.ticket and now.slot.position < now.slot.last:
+    if scenario.slow_walk and not now.ticket and _waits(now.slot):
         yield enter(now)
 
 
 def _drained(slot: Slot) -> Slot:
-    slot, found = take(slot, 1)
+    slot, found = take(slot, 0, 1)
     assert isinstance(found, Taken)
-    slot, _ = advance(slot, 1, found.epoch, slot.last)
-    return release(slot, 1, clean=True)[0]
+    slot, _ = advance(slot, 0, 1, found.epoch, slot.last)
+    return release(slot, 0, 1, clean=True)[0]
 
 
 def index_forgets(scenario: IndexScenario) -> bool:
@@ -140,7 +144,4 @@ def index_forgets(scenario: IndexScenario) -> bool:
     reachable = reachable_from(
         first, lambda now: [after for after in _index_steps(scenario, now) if after.next_ticket < _MOST_TICKETS]
     )
-    return any(
-        now.slot.position < now.slot.last and not (now.ticket or now.seen_ticket or following)
-        for now, following in reachable
-    )
+    return any(_waits(now.slot) and not (now.ticket or now.seen_ticket or following) for now, following in reachable)
