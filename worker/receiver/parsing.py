@@ -67,7 +67,7 @@ class Parsing:
             environment = authorize(directory, token, error.environment_id)
             policy = directory.policy(environment.environment_id, manifest.key)
             if policy == "reject":
-                raise bad_request(error) from error
+                raise bad_request(error, environment.environment_id) from error
         else:
             environment = authorize(directory, token, payload.environment_id)
             policy = directory.policy(environment.environment_id, manifest.key)
@@ -75,7 +75,7 @@ class Parsing:
         try:
             payload = await self._read_exactly(manifest, body, policy)
         except InvalidBatch as error:
-            raise bad_request(error) from error
+            raise bad_request(error, environment.environment_id) from error
         return Parsed(manifest, body, payload, environment, policy)
 
     async def _decode(self, manifest: Manifest, body: bytes) -> Payload:

@@ -6,19 +6,25 @@ from worker.errors import InvalidBatch
 
 
 class Refused(Exception):
-    """Raised when a request is answered with an error of its sender's making."""
+    """Raised when a request is answered with an error of its sender's making.
 
-    def __init__(self, status: int, message: str, *, reason: str, pointer: str | None = None) -> None:
+    ``environment_id``: the environment that the payload is for, where that is known, and the sender may write to it.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, reason: str, pointer: str | None = None, environment_id: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.reason = reason
         self.pointer = pointer
+        self.environment_id = environment_id
 
 
-def bad_request(error: InvalidBatch) -> Refused:
+def bad_request(error: InvalidBatch, environment_id: str = "") -> Refused:
     """400: the body breaks the requestParser's contract."""
-    return Refused(400, error.message, reason=error.reason, pointer=error.pointer)
+    return Refused(400, error.message, reason=error.reason, pointer=error.pointer, environment_id=environment_id)
 
 
 def too_large(largest: int) -> Refused:

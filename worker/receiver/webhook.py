@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -21,9 +22,11 @@ from worker.manifest.manifest import Manifest
 from worker.manifest.response.template import ResponseFacts, UnrenderableResponse
 from worker.receiver.answers import error_answer, success_answer
 from worker.receiver.appender import APPEND_WITHIN_SECONDS, Appender
+from worker.receiver.backlog import Backlog
 from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
 from worker.receiver.credentials import authenticate
 from worker.receiver.facts import accepted_facts, refused_facts
+from worker.receiver.keeping import Keeper, Rejected
 from worker.receiver.parsing import SLOW_BODY_BYTES, Parsed, Parsing, in_thread, work
 from worker.receiver.refusals import Refused, bad_request, too_large, unusable_manifest
 from worker.receiver.state_server import StateServer
@@ -45,13 +48,22 @@ class Webhook:
     """``POST /api/v2/segment-targets/{integration_key}``."""
 
     def __init__(
-        self, wiring: Wiring, manifests: CatalogWatch, server: StateServer, appender: Appender, wake_ups: WakeUpSender
+        self,
+        wiring: Wiring,
+        manifests: CatalogWatch,
+        server: StateServer,
+        appender: Appender,
+        wake_ups: WakeUpSender,
+        *,
+        backlog: Backlog,
     ) -> None:
         self._wiring = wiring
         self._manifests = manifests
         self._server = server
         self._appender = appender
         self._wake_ups = wake_ups
+        self._backlog = backlog
+        self._keeper = Keeper(wiring.settings, wiring.rejected, server)
         self._held_bytes = 0
         # Threads of their own: what hangs in one, or takes seconds, must not hold up the others.
         self._parsing = Parsing()
@@ -63,6 +75,7 @@ class Webhook:
         self._parsing.close()
         self._asking.shutdown(cancel_futures=True)
         self._rendering.shutdown(cancel_futures=True)
+        self._keeper.close()
 
     async def receive(self, request: Request) -> Response:
         """One payload: 2xx only once it is in the log, as durably as the durability setting says.
@@ -91,12 +104,17 @@ class Webhook:
     async def _take(
         self, request: Request, manifest: Manifest, body: bytes, directory: Directory, token: Token
     ) -> Response:
-        """Parse and append a body, and answer."""
+        """Parse and append a body, and answer. A body that is answered 400 is kept first, for its sender will not."""
         try:
             parsed = await self._parsing.parse(manifest, body, directory, token)
+            self._check_backlog(self._backlog.problem(parsed.environment.environment_id))
             batch = await self._append(parsed)
         except Refused as refused:
-            return await self._refuse(manifest, refused, body)
+            kept = None
+            if refused.status == HTTPStatus.BAD_REQUEST and token.may_write and body and not body.isspace():
+                policy = directory.policy(refused.environment_id, manifest.key)
+                kept = await self._keeper.keep(Rejected(manifest, body, refused, token, policy))
+            return await self._refuse(manifest, refused, body, kept)
         if manifest.response_template is None:
             return success_answer(None)
         facts = accepted_facts(
@@ -108,10 +126,10 @@ class Webhook:
         )
         return success_answer(await self._render(manifest, facts))
 
-    async def _refuse(self, manifest: Manifest, refused: Refused, body: bytes) -> Response:
+    async def _refuse(self, manifest: Manifest, refused: Refused, body: bytes, kept: str | None = None) -> Response:
         if refused.status in {429, 503} and len(body) >= SLOW_BODY_BYTES:
             body = b""  # who is asked to come again must not wait for it behind others, nor keep the body here
-        return _refusal(manifest.key, refused, await self._render(manifest, refused_facts(body, refused)))
+        return _refusal(manifest.key, refused, await self._render(manifest, refused_facts(body, refused)), kept)
 
     def _manifest(self, key: str) -> Manifest:
         manifest = self._manifests.current.get(key)
@@ -137,8 +155,14 @@ class Webhook:
     def _check_room(self, size: int) -> None:
         if self._server.nearly_full:
             raise Refused(429, "The state server is nearly full; send it again later", reason="full")
+        self._check_backlog(self._backlog.problem_in_all())
         if self._held_bytes + size > MOST_HELD_BYTES:
             raise Refused(429, "Too many payloads at once; send it again later", reason="overload")
+
+    def _check_backlog(self, problem: str | None) -> None:
+        if problem is not None:
+            message = f"The stores are behind, {problem}; send it again later"
+            raise Refused(429, message, reason="backlog")
 
     @contextmanager
     def _held(self, body: bytes) -> Iterator[None]:
@@ -159,12 +183,13 @@ class Webhook:
                 batch = await self._batch(parsed, not_after_ms)
                 due = await self._appender.append(batch)
         except InvalidBatch as error:
-            raise bad_request(error) from error
+            raise bad_request(error, parsed.environment.environment_id) from error
         except (Unavailable, TimeoutError) as error:
             # What is remembered may be of another server, or of an older state of this one.
             self._wiring.segment_keys.forget()
             _log.warning("state.away", error=str(error) or "no answer in time")
             raise Refused(503, "The log cannot take the payload now; send it again", reason="state") from error
+        self._backlog.accept(batch.environment_id, len(batch.body))
         self._wake_ups.send(due)
         _log.debug(
             "batch.accepted",
@@ -230,9 +255,14 @@ class Webhook:
             return None
 
 
-def _refusal(key: str, refused: Refused, body: bytes | None = None) -> Response:
+def _refusal(key: str, refused: Refused, body: bytes | None = None, kept: str | None = None) -> Response:
     _log.warning(
-        "batch.refused", integration=key, status=refused.status, reason=refused.reason, pointer=refused.pointer
+        "batch.refused",
+        integration=key,
+        status=refused.status,
+        reason=refused.reason,
+        pointer=refused.pointer,
+        batch_id=kept,
     )
     return error_answer(refused.status, refused.message, body=body)
 
