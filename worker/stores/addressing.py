@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Iterator
 
-# "No such name", as getaddrinfo says it; every other answer of a resolver may be another one in a second.
-_NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+# A name that a resolver does not know is not among them: where services are names, one that restarts has none.
 # A peer that hangs up in the middle of a handshake is away or restarting, whatever it would have said.
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 def is_misaddressed(fault: BaseException) -> bool:
-    """Whether no such host name, or a refused TLS handshake or certificate, is behind a driver's error."""
-    return any(
-        (isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME)
-        or (isinstance(cause, ssl.SSLError) and not isinstance(cause, _CUT_SHORT))
-        for cause in _causes(fault)
-    )
+    """Whether a refused TLS handshake or certificate is behind a driver's error."""
+    return any(isinstance(cause, ssl.SSLError) and not isinstance(cause, _CUT_SHORT) for cause in _causes(fault))
 
 
 def _causes(fault: BaseException) -> Iterator[BaseException]:

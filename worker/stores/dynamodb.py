@@ -39,8 +39,9 @@ from worker.stores.segment_store import Sentinel
 if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
 
-# Members per window. At about 1 ms each, the caller is asked whether to go on a few times a second.
-WINDOW: Final = 200
+# Members per window. The caller is asked before each whether to go on: also of a table that takes a second for each
+# request, a few at a time, every five seconds.
+WINDOW: Final = 40
 # A process that is told to stop waits for one connection and its answer, and has ten seconds for all.
 ANSWER_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 3.0

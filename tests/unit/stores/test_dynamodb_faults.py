@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import socket
+import ssl
 
 import pytest
 from botocore.exceptions import (
@@ -109,9 +109,9 @@ def test_a_fault_says_how_soon_to_try_again_and_whose_it_is(fault: ClientError |
     assert unavailable(fault, WHERE, writes=True).fault == kind
 
 
-def test_a_host_that_does_not_exist_needs_a_person() -> None:
-    """As botocore raises it: while it handles what urllib3 raised while it handled what the resolver said."""
+def test_a_certificate_that_is_refused_needs_a_person() -> None:
+    """As botocore raises it: while it handles what urllib3 raised while it handled what the handshake said."""
     fault = EndpointConnectionError(**ENDPOINT)
-    fault.__context__ = OSError("failed to resolve")
-    fault.__context__.__cause__ = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    fault.__context__ = OSError("failed to connect")
+    fault.__context__.__cause__ = ssl.SSLCertVerificationError(1, "certificate verify failed")
     assert unavailable(fault, WHERE, writes=True).fault == "configuration"

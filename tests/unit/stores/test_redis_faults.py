@@ -91,7 +91,7 @@ def test_a_key_of_another_type_is_one_contexts_trouble_or_the_whole_stores() -> 
         (ConnectionRefusedError(111, "refused"), "transient"),
         (hiredis.ProtocolError("Protocol error, got 'H' as reply type byte"), "transient"),
         (ssl.SSLCertVerificationError(1, "Hostname mismatch"), "configuration"),
-        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "configuration"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "transient"),
     ],
     ids=repr,
 )
