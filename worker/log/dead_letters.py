@@ -96,15 +96,33 @@ class DeadLetters:
             Unavailable: the state server is away.
         """
         least = "-inf" if since_ms is None else str(since_ms)
-        most, offset = "+inf" if until_ms is None else str(until_ms), 0
+        most, count = "+inf" if until_ms is None else str(until_ms), _PAGE
         while True:
+            # By time, not by offset: what is decided, or dies, while pages are read must not shift the next one. A
+            # millisecond is read whole.
             with state_errors():
-                page = cast("list[bytes]", self._client.zrevrangebyscore(INDEX, most, least, start=offset, num=_PAGE))
-            found, gone = self._read([name.decode() for name in page])
-            yield from found
-            if len(page) < _PAGE:
+                page = cast(
+                    "list[tuple[bytes, float]]",
+                    self._client.zrevrangebyscore(
+                        INDEX, most, least, start=0, num=count, withscores=True, score_cast_func=float
+                    ),
+                )
+            whole = page if len(page) < count else [item for item in page if item[1] != page[-1][1]]
+            if page and not whole:
+                count *= 2
+                continue
+            yield from self._read([name.decode() for name, _ in whole])
+            if len(page) < count:
                 return
-            offset += _PAGE - gone
+            most, count = f"({whole[-1][1]:.0f}", _PAGE
+
+    def read(self, places: Sequence[tuple[SegmentId, str, str]]) -> list[DeadEntry]:
+        """The entries of these segments, entry ids and batch ids of which a record is kept.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        return self._read([_name(*place) for place in places])
 
     def of_batch(self, batch_id: str) -> list[DeadEntry]:
         """The dead entries of one batch: one for each of its segments in which it died.
@@ -115,7 +133,7 @@ class DeadLetters:
         pattern = "".join(f"\\{character}" if character in "*?[]\\" else character for character in batch_id)
         with state_errors():
             names = [name.decode() for name, _ in self._client.zscan_iter(INDEX, match=f"{pattern}/*", count=1000)]
-        return self._read(sorted(set(names)))[0]
+        return self._read(sorted(set(names)))
 
     def read_batch(self, entry: DeadEntry) -> StoredBatch | None:
         """What the log still has of a dead entry's batch; None when nothing.
@@ -169,8 +187,8 @@ class DeadLetters:
             )
         return found[0][1] if found else {}
 
-    def _read(self, names: Sequence[str]) -> tuple[list[DeadEntry], int]:
-        """The entries of these names, and how many of the names led nowhere (and are taken out)."""
+    def _read(self, names: Sequence[str]) -> list[DeadEntry]:
+        """The entries of these names; names that lead nowhere any more are taken out of the index."""
         placed = [_place(name) for name in names]
         with state_errors(), self._client.pipeline(transaction=False) as pipe:
             for segment, entry_id in placed:
@@ -179,12 +197,11 @@ class DeadLetters:
             gone = [name for name, letter in zip(names, kept, strict=True) if letter is None]
             if gone:
                 self._client.zrem(INDEX, *gone)
-        found = [
+        return [
             DeadEntry(segment, entry_id, decode_letter(letter))
             for (segment, entry_id), letter in zip(placed, kept, strict=True)
             if letter is not None
         ]
-        return found, len(gone)
 
 
 def _dead_key(segment: SegmentId) -> str:

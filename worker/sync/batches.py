@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from heapq import merge
-from itertools import islice
+from typing import NamedTuple
 
 from worker.log.dead_letters import DeadEntry
 from worker.log.position import order
@@ -15,6 +15,12 @@ from worker.wiring import Wiring
 
 # Only the first two can be replayed or discarded. moved: replayed into other segments than the one it died in.
 STATUSES = ("dead", "rejected", "replayed", "discarded", "moved")
+WAITING = frozenset(("dead", "rejected"))
+_OF_DEAD = frozenset(("dead", "discarded", "moved"))
+_OF_REJECTED = frozenset(("rejected", "replayed", "discarded"))
+# So many are looked at for one page; with a filter that fits few, the page is the shorter.
+MOST_LOOKED_AT = 10_000
+_PAGE = 500
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,7 +59,7 @@ class KeptBatch:
     @property
     def waits(self) -> bool:
         """Nobody has decided about it."""
-        return self.status in {"dead", "rejected"}
+        return self.status in WAITING
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,7 +69,7 @@ class BatchFilter:
     A segment is known of dead batches only, and leaves out the rejected ones.
     """
 
-    status: str | None = None
+    statuses: frozenset[str] | None = None
     reason: str | None = None
     integration_key: str | None = None
     environment_id: str | None = None
@@ -73,7 +79,7 @@ class BatchFilter:
 
     @property
     def means_all(self) -> bool:
-        """Nothing narrows it but what has been decided."""
+        """Nothing narrows it but what was decided about them."""
         named = (self.reason, self.integration_key, self.environment_id, self.segment_key, self.since_ms, self.until_ms)
         return all(part is None for part in named)
 
@@ -81,7 +87,7 @@ class BatchFilter:
         """Whether the batch is among those meant."""
         segment_key = None if batch.segment is None else batch.segment.segment_key
         return (
-            self.status in {None, batch.status}
+            (self.statuses is None or batch.status in self.statuses)
             and self.reason in {None, batch.reason}
             and self.integration_key in {None, batch.integration_key}
             and self.environment_id in {None, batch.environment_id}
@@ -89,6 +95,36 @@ class BatchFilter:
             and (self.since_ms is None or batch.accepted_ms >= self.since_ms)
             and (self.until_ms is None or batch.accepted_ms < self.until_ms)
         )
+
+
+class Page(NamedTuple):
+    """Some batches, the latest first; ``before`` is what the next page begins with, None when there is none."""
+
+    batches: list[KeptBatch]
+    before: str | None
+
+
+@dataclass(slots=True)
+class Group:
+    """One batch that waits: where it is kept, and what it takes. Some hundred bytes, whatever the batch holds.
+
+    Attributes:
+        position: of the earliest of its entries.
+        places: of its dead entries; empty for a rejected body.
+        size_bytes: what is kept of it.
+    """
+
+    batch_id: str
+    position: str
+    places: list[tuple[SegmentId, str]] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def add(self, batch: KeptBatch) -> None:
+        """Take in one of its entries."""
+        self.position = min(self.position, batch.position, key=order)
+        self.size_bytes += batch.size_bytes
+        if isinstance(batch.source, DeadEntry):
+            self.places.append((batch.source.segment, batch.source.entry_id))
 
 
 class Batches:
@@ -107,25 +143,44 @@ class Batches:
         Raises:
             Unavailable: the state server is away.
         """
-        until_ms = wanted.until_ms
-        if before is not None:
-            at_ms = order(before.partition("/")[0])[0]
-            until_ms = at_ms + 1 if until_ms is None else min(until_ms, at_ms + 1)
-        dead: Iterator[KeptBatch] = iter(())
-        rejected: Iterator[KeptBatch] = iter(())
-        if wanted.status not in {"rejected", "replayed"}:
-            dead = _sorted_within_ms(
-                map(_dead, self._wiring.dead_letters.newest_first(wanted.since_ms, until_ms and until_ms - 1))
-            )
-        if wanted.status not in {"dead", "moved"} and wanted.segment_key is None:
-            rejected = map(_rejected, self._rejected(wanted, until_ms))
-        for batch in merge(dead, rejected, key=_sort_key, reverse=True):
-            if wanted.fits(batch) and (before is None or _sort_key(batch) < _parsed_key(before)):
-                yield batch
+        return filter(wanted.fits, self._roughly(wanted, before))
 
-    def page(self, wanted: BatchFilter, before: str | None, limit: int) -> list[KeptBatch]:
-        """At the most ``limit`` of them; the next page begins before the ``page_key`` of the last one."""
-        return list(islice(self.newest_first(wanted, before), limit))
+    def page(self, wanted: BatchFilter, before: str | None, limit: int) -> Page:
+        """At the most ``limit`` of them. A page may be short, or empty, though there are more: see ``before``.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        found: list[KeptBatch] = []
+        for number, batch in enumerate(self._roughly(wanted, before), 1):
+            if len(found) == limit or number > MOST_LOOKED_AT:
+                return Page(found, before)
+            if wanted.fits(batch):
+                found.append(batch)
+            before = page_key(batch)
+        return Page(found, None)
+
+    def select(self, wanted: BatchFilter) -> list[Group]:
+        """Those of them that wait, by batch, in the order in which they were accepted: the order to replay them in.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        groups: dict[str, Group] = {}
+        for batch in self.newest_first(replace(wanted, statuses=WAITING & (wanted.statuses or WAITING))):
+            groups.setdefault(batch.batch_id, Group(batch.batch_id, batch.position)).add(batch)
+        return sorted(groups.values(), key=lambda group: order(group.position))
+
+    def read(self, groups: Sequence[Group]) -> list[KeptBatch]:
+        """What is kept of these now; what nobody knows of any more is left out.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        places = [(*place, group.batch_id) for group in groups for place in group.places]
+        found = [_dead(entry) for entry in self._wiring.dead_letters.read(places)]
+        rejected = [self._wiring.rejected.read(group.batch_id) for group in groups if not group.places]
+        return found + [_rejected(body) for body in rejected if body is not None]
 
     def find(self, batch_id: str) -> list[KeptBatch]:
         """The batch with that id: as often as it died, or once when it was rejected; empty when there is none.
@@ -152,17 +207,28 @@ class Batches:
                 count += self._wiring.rejected.mark(batch.batch_id, "discarded", by, why)
         return count
 
+    def _roughly(self, wanted: BatchFilter, before: str | None) -> Iterator[KeptBatch]:
+        """Those that fit, and others, the latest first."""
+        until_ms = wanted.until_ms
+        if before is not None:
+            at_ms = parse_page_key(before)[0][0]
+            until_ms = at_ms + 1 if until_ms is None else min(until_ms, at_ms + 1)
+        dead: Iterator[KeptBatch] = iter(())
+        rejected: Iterator[KeptBatch] = iter(())
+        if wanted.statuses is None or wanted.statuses & _OF_DEAD:
+            upto_ms = None if until_ms is None else until_ms - 1
+            dead = _sorted_within_ms(map(_dead, self._wiring.dead_letters.newest_first(wanted.since_ms, upto_ms)))
+        if (wanted.statuses is None or wanted.statuses & _OF_REJECTED) and wanted.segment_key is None:
+            rejected = map(_rejected, self._rejected(wanted, until_ms))
+        for batch in merge(dead, rejected, key=_sort_key, reverse=True):
+            if before is None or _sort_key(batch) < parse_page_key(before):
+                yield batch
+
     def _rejected(self, wanted: BatchFilter, until_ms: int | None) -> Iterator[RejectedBatch]:
         before: str | None = None
         while True:
-            page = self._wiring.rejected.list(
-                before=before,
-                since_ms=wanted.since_ms,
-                until_ms=until_ms,
-                integration_key=wanted.integration_key,
-                environment_id=wanted.environment_id,
-                reason=wanted.reason,
-            )
+            # Not filtered there: what fits few would be looked for without an end.
+            page = self._wiring.rejected.list(before=before, since_ms=wanted.since_ms, until_ms=until_ms, limit=_PAGE)
             yield from page
             if not page:
                 return
@@ -182,8 +248,15 @@ def _sort_key(batch: KeptBatch) -> tuple[tuple[int, int], str]:
     return order(batch.position), _place(batch)
 
 
-def _parsed_key(key: str) -> tuple[tuple[int, int], str]:
-    position, _, place = key.partition("/")
+def parse_page_key(key: str) -> tuple[tuple[int, int], str]:
+    """The place of a page key in the order of all.
+
+    Raises:
+        ValueError: it is none.
+    """
+    position, separator, place = key.partition("/")
+    if not separator:
+        raise ValueError(key)
     return order(position), place
 
 

@@ -13,7 +13,7 @@ from worker.log.entry import compress, pack_fields, pack_slice
 from worker.log.late import insert_entry
 from worker.log.position import order
 from worker.model import SegmentId
-from worker.sync.replay_plan import Replay, Target
+from worker.sync.planned import Replay, Target
 from worker.wiring import Wiring
 
 _log = structlog.get_logger(__name__)
@@ -25,6 +25,7 @@ class Replayed:
 
     Attributes:
         inserted: the segments in whose logs it lies now, alive.
+        upto: the position up to which each of them must be applied for the batch to be in the stores.
         skipped: segment key -> why nothing was done there.
         problem: why nothing was done at all; None when something was, or had been.
         wake_ups: the caller's to send.
@@ -32,6 +33,7 @@ class Replayed:
 
     batch_id: str
     inserted: list[SegmentId] = field(default_factory=list)
+    upto: dict[SegmentId, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
     wake_ups: list[WakeUp] = field(default_factory=list)
@@ -53,15 +55,16 @@ class Replayer:
         done = Replayed(planned.batch_id, problem=planned.problem)
         if planned.problem is not None:
             return done
-        for target in planned.targets:
+        # What is dead comes last: it is by its dead entries that a batch is found again when this is cut short.
+        for target in sorted(planned.targets, key=lambda target: target.of_dead):
             if target.skipped is not None:
                 done.skipped[target.segment.segment_key] = target.skipped
                 continue
             self._insert(planned, target, done)
         if done.inserted:
             self._wiring.upkeep.index(done.inserted, ticket=planned.batch_id)
-        if not done.skipped or done.inserted:
-            self._note(planned)
+        if done.inserted or planned.already_live or not done.skipped:
+            self._note(planned, done)
         _log.info(
             "batch.replayed",
             batch_id=planned.batch_id,
@@ -123,14 +126,19 @@ class Replayer:
             }[inserted]
             return
         done.inserted.append(segment)
+        done.upto[segment] = position
         done.wake_ups += inserted
 
-    def _note(self, planned: Replay) -> None:
+    def _note(self, planned: Replay, done: Replayed) -> None:
         """Write down that it is done: what is dead in segments that it is not for any more, and rejected bodies."""
         now_ms = self._wiring.upkeep.server_ms()
-        where = ", ".join(sorted(target.segment.segment_key for target in planned.targets))
+        there = {target.segment.segment_key for target in planned.targets} - done.skipped.keys()
+        there |= {segment.segment_key for segment in planned.already_live}
+        why = f"replayed into {', '.join(sorted(there))}"
+        if done.skipped:
+            why += "; not " + ", nor ".join(f"into {key}: {problem}" for key, problem in sorted(done.skipped.items()))
         for entry in planned.leaves:
-            self._wiring.dead_letters.decide(entry, "moved", by=self._by, why=f"replayed into {where}", now_ms=now_ms)
+            self._wiring.dead_letters.decide(entry, "moved", by=self._by, why=why, now_ms=now_ms)
         for batch in planned.entries:
             if not isinstance(batch.source, DeadEntry):
-                self._wiring.rejected.mark(batch.batch_id, "replayed", self._by, f"replayed into {where}")
+                self._wiring.rejected.mark(batch.batch_id, "replayed", self._by, why)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
-from worker.errors import InvalidBatch
+from worker.errors import InvalidBatch, Unavailable
 from worker.log.dead_letters import DeadEntry
 from worker.log.entry import unpack_slice
 from worker.log.late import is_inserted
@@ -14,77 +13,16 @@ from worker.log.parsers import read_current_parser
 from worker.log.payloads import logs_of_payload
 from worker.log.position import ms_of, order
 from worker.log.segments import Segment, read_segments
-from worker.model import Cohort, MemberPolicy, Payload, Rejections, SegmentId
+from worker.model import Cohort, MemberPolicy, Payload, SegmentId
 from worker.records.segment_keys import wished_keys
 from worker.sync.batches import KeptBatch
+from worker.sync.effects import Effects
 from worker.sync.isolation import IsolatedParser, ParserCrashed
-from worker.sync.truth import decisions_about
+from worker.sync.planned import Replay, Target
 from worker.wiring import Wiring
 
 # Positions of batches that come to a log later than they were accepted sort after all of their millisecond.
 AFTER_A_MS = 10**12
-
-
-@dataclass(slots=True)
-class Target:
-    """One segment that a batch is for, by today's requestParser.
-
-    Attributes:
-        segment: its generation is 0 when it does not exist yet.
-        position: where in its log the batch comes to lie.
-        of_dead: the dead entry at that very position comes to life.
-        moved: the batch lies in the logs of other segments; this one it comes to newly.
-        skipped: why nothing is done; None when something is.
-        added, removed: members who would be in, or out, and are not.
-        unchanged: members who are already as the batch says.
-        decided_later: members of whom a later batch says what they are: they stay so.
-    """
-
-    segment: SegmentId
-    position: str
-    cohort: Cohort
-    of_dead: bool
-    moved: bool
-    skipped: str | None = None
-    added: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    decided_later: int = 0
-
-
-@dataclass(slots=True)
-class Replay:
-    """One batch as it would be replayed.
-
-    Attributes:
-        entries: as which it is kept: dead entries of one batch id, or one rejected body.
-        problem: why it cannot be replayed, for a person; None when it can.
-        reason, pointer: the slug and the place of what is wrong with its body today, when that is why.
-        leaves: dead entries in logs of segments that today's parse does not name any more.
-        already_live: segments of the batch that have it, alive.
-    """
-
-    batch_id: str
-    integration_key: str
-    position: str
-    entries: Sequence[KeptBatch]
-    problem: str | None = None
-    reason: str | None = None
-    pointer: str | None = None
-    targets: list[Target] = field(default_factory=list)
-    leaves: list[DeadEntry] = field(default_factory=list)
-    already_live: list[SegmentId] = field(default_factory=list)
-    context_kind: str = ""
-    parser_digest: str = ""
-    parser_text: str = ""
-    policy: MemberPolicy = "reject"
-    body: bytes = field(default=b"", repr=False)
-    rejected: Rejections = field(default_factory=Rejections)
-
-    @property
-    def does_something(self) -> bool:
-        """Whether anything would be changed."""
-        return self.problem is None and any(target.skipped is None for target in self.targets)
 
 
 def group_batches(batches: Iterable[KeptBatch]) -> list[list[KeptBatch]]:
@@ -102,20 +40,28 @@ class Planner:
     def __init__(self, wiring: Wiring, isolated: IsolatedParser) -> None:
         self._wiring = wiring
         self._isolated = isolated
+        self._effects = Effects(wiring)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the effects counted so far leave out what batches of one member do to each other; see ``Effects``."""
+        return self._effects.approximate
 
     def plan(self, groups: Sequence[Sequence[KeptBatch]], *, with_effects: bool = True) -> list[Replay]:
         """What replaying these batches, in this order, would do.
 
         Args:
             groups: as ``group_batches`` gives them; all of them are held in memory at once.
-            with_effects: also count whom it would add and remove, each batch as if those before it were replayed.
+            with_effects: also count whom it would add and remove, each batch as if those before it were replayed,
+                those of earlier calls, too.
 
         Raises:
+            ParserInterrupted: bodies cannot be parsed now, for reasons that are not their own.
             Unavailable: the state server is away, or lacks what it takes to read a log.
         """
         replays = [self._plan_one(group) for group in groups]
         if with_effects:
-            self._count_effects(replays)
+            self._effects.count(replays)
         return replays
 
     def _plan_one(self, group: Sequence[KeptBatch]) -> Replay:
@@ -147,9 +93,8 @@ class Planner:
         environment = directory.environment(payload.environment_id)
         if environment is None:
             raise _Hopeless("its environment is unknown; add it as an alias, or mend the manifest", "environment")
+        # Under "skip" it says the same: every member could be read.
         replay.policy = directory.policy(environment.environment_id, replay.integration_key)
-        if replay.policy == "skip":
-            payload = self._parse(replay)
         replay.context_kind, replay.rejected = payload.context_kind, payload.rejected
         self._place(replay, environment.environment_id, payload)
 
@@ -183,6 +128,8 @@ class Planner:
             raise _Hopeless(error.message, error.reason, error.pointer) from error
         except ParserCrashed as error:
             raise _Hopeless(f"parsing it brings down the process that does: it {error.how}", "crashed") from error
+        except Unavailable as error:  # nothing is asked of the state server there
+            raise _Hopeless("this version of segsync cannot read the integration's manifest", "manifest") from error
 
     def _policy(self, environment_id: str, replay: Replay) -> MemberPolicy:
         return self._wiring.directory.fresh().policy(environment_id, replay.integration_key)
@@ -219,7 +166,11 @@ class Planner:
             if where in alive:
                 replay.already_live.append(where)
                 continue
-            replay.targets.append(self._inserted(replay, where, cohort, segment, payload.context_kind))
+            target = self._inserted(replay, where, cohort, segment, payload.context_kind)
+            if segment is not None and is_inserted(wiring.client, where, target.position, replay.batch_id):
+                replay.already_live.append(where)
+            else:
+                replay.targets.append(target)
         replay.leaves = list(dead.values())
 
     def _of_dead(self, entry: DeadEntry, cohort: Cohort, segment: Segment | None, kind: str | None) -> Target:
@@ -239,8 +190,6 @@ class Planner:
                 target.skipped = f"it was accepted before generation {segment.generation} of the segment was created"
             else:
                 target.skipped = self._unfit(target, segment, kind)
-            if target.skipped is None and is_inserted(self._wiring.client, where, position, replay.batch_id):
-                target.skipped = "it is replayed already"
         return target
 
     def _unfit(self, target: Target, segment: Segment, kind: str | None) -> str | None:
@@ -254,26 +203,6 @@ class Planner:
     def _segments(self, environment_id: str, keys: Sequence[str]) -> list[Segment | None]:
         found = {each.segment_key: each for each in read_segments(self._wiring.client, environment_id, keys)}
         return [found.get(key) for key in keys]
-
-    def _count_effects(self, replays: Sequence[Replay]) -> None:
-        targets = [target for replay in replays for target in replay.targets if target.skipped is None]
-        wanted: dict[SegmentId, set[str]] = {}
-        for target in targets:
-            wanted.setdefault(target.segment, set()).update(target.cohort.members)
-        for segment, members in wanted.items():
-            known = decisions_about(self._wiring, segment, members) if segment.generation else {}
-            for target in targets:
-                if target.segment != segment:
-                    continue
-                for member, include in target.cohort.members.items():
-                    decided, position = known.get(member, (False, ""))
-                    if position and order(position) > order(target.position):
-                        target.decided_later += 1
-                        continue
-                    target.added += include and not decided
-                    target.removed += decided and not include
-                    target.unchanged += decided == include
-                    known[member] = (include, target.position)
 
 
 class _Hopeless(Exception):

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import redis
+from replay_builders import altered_parser, apply, die, isolated, publish, reject
 from sync_builders import Installation
 
 from worker.log import keyspace
-from worker.log.entry import compress
 from worker.log.parsers import publish_parsers
-from worker.log.rejected_batch import Refusal
-from worker.manifest.request_parser import RequestParser
-from worker.sync.batches import Batches, BatchFilter, page_key
-from worker.sync.drain import drain
+from worker.sync.batches import Batches, BatchFilter
 from worker.sync.isolation import IsolatedParser
+from worker.sync.planned import Replay
 from worker.sync.replay import Replayer
-from worker.sync.replay_plan import Planner, Replay, group_batches
+from worker.sync.replay_plan import Planner, group_batches
+
+__all__ = ["isolated"]  # a fixture
 
 
 @pytest.fixture
@@ -25,16 +23,6 @@ def installation(redis_client: redis.Redis) -> Installation:
     installed = Installation(redis_client)
     publish(installed, installed.manifest.parser)
     return installed
-
-
-@pytest.fixture(scope="module")
-def isolated() -> Iterator[IsolatedParser]:
-    with IsolatedParser() as parser:
-        yield parser
-
-
-def publish(installation: Installation, parser: RequestParser) -> None:
-    publish_parsers(installation.client, {"rudderstack": (parser.digest, parser.text)})
 
 
 def plan(installation: Installation, isolated: IsolatedParser, wanted: BatchFilter | None = None) -> list[Replay]:
@@ -47,45 +35,6 @@ def replay(installation: Installation, isolated: IsolatedParser) -> list[list[st
     done = [replayer.replay(planned) for planned in plan(installation, isolated)]
     apply(installation)
     return [[segment.segment_key for segment in each.inserted] for each in done]
-
-
-def apply(installation: Installation, cohort: str = "beta") -> None:
-    drain(installation.wiring, installation.segment(cohort), installation.store_id)
-
-
-def reject(installation: Installation, body: bytes, batch_id: str = "refused-1", reason: str = "members") -> str:
-    """Keep a body as the receiver does that answers it 400; returns its position."""
-    codec, data = compress(body)
-    refusal = Refusal(
-        batch_id=batch_id,
-        integration_key="rudderstack",
-        environment_id="",
-        reason=reason,
-        message="the add array is missing",
-        pointer="/listData/plus",
-        parser_digest="another",
-        policy="reject",
-        token_name="writer",
-        length=len(body),
-        codec=codec,
-        data=data,
-    )
-    [position] = installation.wiring.rejected.keep([refusal], quota_bytes=10**6, not_after_ms=10**15)
-    assert position is not None
-    return position
-
-
-def altered_parser(installation: Installation, pointer: str, other: str) -> RequestParser:
-    """The bundled requestParser with one pointer changed."""
-    return RequestParser.from_text(installation.manifest.parser.text.replace(f'"{pointer}"', f'"{other}"'))
-
-
-def die(installation: Installation, *, add: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> None:
-    """Put a batch into the log that no worker can read: under a requestParser that finds no cohort in it."""
-    blind = altered_parser(installation, "/cohortId", "/nowhere")
-    installation.keep(blind)
-    installation.accept_body(installation.body(add=add, remove=remove), digest=blind.digest)
-    apply(installation)
 
 
 def test_a_dead_batch_is_listed_with_what_is_known_of_it(installation: Installation) -> None:
@@ -217,9 +166,11 @@ def test_pages_follow_one_another_without_a_gap_or_a_repetition(installation: In
         reject(installation, installation.body(add=(f"m{number}",)), f"refused-{number}")
         die(installation, add=(f"n{number}",))
     batches, seen, before = Batches(installation.wiring), [], None
-    while page := batches.page(BatchFilter(), before, 3):
+    while True:
+        page, before = batches.page(BatchFilter(), before, 3)
         seen += [batch.batch_id for batch in page]
-        before = page_key(page[-1])
+        if before is None:
+            break
     assert len(seen) == len(set(seen)) == 14
     assert seen == [batch.batch_id for batch in batches.newest_first(BatchFilter())]
 

@@ -8,5 +8,7 @@ redis.call('HDEL', dead_key(generation), id)
 redis.call('HDEL', base .. ':g' .. generation .. ':crashes', id)
 redis.call('ZREM', late_key(generation), id)
 redis.call('UNLINK', late_entry_key(generation, id))
-if string.sub(ARGV[3], 1, #DEAD) == DEAD then redis.call('HINCRBY', head_key(generation), 'expired', 1) end
+-- Counted all the same: accepted = applied + pending + dead + discarded + expired, at every moment.
+local undecided = string.sub(ARGV[3], 1, #DEAD) == DEAD
+redis.call('HINCRBY', head_key(generation), undecided and 'expired' or 'forgotten', 1)
 return 1
