@@ -1,4 +1,4 @@
-"""The sweeper's side of the log: how far each store is, leases and marks of the dead, the index, trimming."""
+"""The sweeper's side of the log: how far each store is, leases and marks of the dead, the index."""
 
 from __future__ import annotations
 
@@ -136,26 +136,6 @@ class Upkeep:
             Unavailable: the state server is away.
         """
         return bool(self._run("settle", segment, store_id, token)[1])
-
-    def trim(self, segment: SegmentId, store_ids: Sequence[str], before_ms: int, dead_before_ms: int = 0) -> int:
-        """Drop entries accepted before that time which every store has applied and no open drain may go back to.
-
-        Dead entries accepted since ``dead_before_ms``, and all that came after them, stay.
-
-        Returns:
-            How many were dropped.
-
-        Raises:
-            Unavailable: the state server is away; what was dropped stays dropped, and the next trim goes on.
-        """
-        dropped, *payload_ids = self._run("trim", segment, f"{before_ms}-0", dead_before_ms, *store_ids)
-        name = keyspace.log_name(segment)
-        with state_errors():
-            for payload_id in payload_ids:
-                self._release_payload(payload_id.decode(), name)
-                base = keyspace.base(segment.environment_id, segment.segment_key)
-                self._client.srem(f"{base}:g{segment.generation}:releasing", payload_id)
-        return int(dropped)
 
     def release_payloads(self, segment: SegmentId) -> int:
         """Let go of shared payloads that no entry of this log refers to any more; returns how many.

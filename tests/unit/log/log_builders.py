@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import redis
 
+from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target, WakeUp
+from worker.log.compaction import Bounds, Compaction, Folded
 from worker.log.lease import DrainLog, Lease
+from worker.log.snapshot import Changes, merge
 from worker.model import Cohort, SegmentId
 
 ENVIRONMENT = "0123456789abcdef01234567"
@@ -68,3 +72,29 @@ def drain_all(client: redis.Redis, *, store: str = STORE, segment: SegmentId = S
     entries = lease.read(most_bytes=1 << 20, most_entries=1000)
     lease.advance(entries[-1], 0)
     lease.release(clean=True)
+
+
+def last(client: redis.Redis, segment: SegmentId = SEGMENT) -> str:
+    """The position of the last entry."""
+    return cast("bytes", client.hget(f"{keyspace.prefix(segment)}:head", "last")).decode()
+
+
+def commit_snapshot(
+    client: redis.Redis,
+    *people: str,
+    segment: SegmentId = SEGMENT,
+    stores: tuple[str, ...] = (STORE,),
+    upto: str = "",
+    follows: str = "",
+    late: dict[str, str] | None = None,
+) -> str:
+    """Put a snapshot that has these people in the place of everything, or up to a position; returns its token."""
+    compaction, changes, position = Compaction(client), Changes(), upto or last(client, segment)
+    changes.add(position, dict.fromkeys(people, True))
+    draft = compaction.draft(segment)
+    for chunk in merge([], changes, "0-0"):
+        draft.add(chunk)
+    folded = Folded(follows=follows, position=position, floor="0-0", entries=1, passed=[], late=late or {})
+    bounds = Bounds(horizon_ms=10**13, limit_ms=0, store_ids=stores)
+    assert compaction.commit(draft, folded, bounds, stores) == "committed"
+    return draft.token

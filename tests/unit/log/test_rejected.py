@@ -6,15 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import redis
-from log_builders import SEGMENT, append, batch, drain_all, take
+from log_builders import SEGMENT, append, batch, commit_snapshot, drain_all, last, take
 
 from worker.log.append import Batch
 from worker.log.entry import unpack_slice
 from worker.log.rejected import read_rejected
-from worker.log.upkeep import Upkeep
 from worker.model import RejectedMember, Rejections
-
-FUTURE_MS = 10**13
 
 
 def lacking(*pointers: str, count: int | None = None, keys: tuple[str, ...] = (SEGMENT.segment_key,)) -> Batch:
@@ -70,12 +67,13 @@ def test_of_a_payload_of_several_segments_its_own_cohort_s_log_lists_them(redis_
     assert read_rejected(redis_client, [SEGMENT._replace(segment_key="rudderstack-other")], 10) == []
 
 
-def test_what_is_trimmed_is_listed_no_more(redis_client: redis.Redis) -> None:
+def test_what_is_compacted_is_listed_no_more(redis_client: redis.Redis) -> None:
     append(redis_client, lacking("/batch/1/userId"))
     drain_all(redis_client)
+    compacted = last(redis_client)
     append(redis_client, kept := lacking("/batch/2/userId"))
 
-    assert Upkeep(redis_client).trim(SEGMENT, ["store-1"], FUTURE_MS) == 1
+    commit_snapshot(redis_client, upto=compacted)
 
     assert [item.batch_id for item in read_rejected(redis_client, [SEGMENT], 10)] == [kept.batch_id]
     name = f"segsync:{{{SEGMENT.environment_id}/{SEGMENT.segment_key}}}:g1:rejected"

@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import pytest
 import redis
-from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, drain_all
+from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, commit_snapshot, drain_all, last
 
 from worker.log import snapshots
-from worker.log.compaction import Bounds, Compaction, Folded
 from worker.log.dead import DeadLetter
 from worker.log.entry import compress, pack_fields, pack_slice
 from worker.log.late import insert_entry
 from worker.log.position import before, order
-from worker.log.snapshot import Changes, members, merge
+from worker.log.snapshot import members
 from worker.log.snapshots import SnapshotReplaced, Snapshots, snapshot_key
 from worker.model import SegmentId
-
-BOUNDS = Bounds(horizon_ms=10**13, limit_ms=0, store_ids=[STORE])
-
-
-def commit(
-    client: redis.Redis, position: str, *people: str, follows: str = "", late: dict[str, str] | None = None
-) -> str:
-    """Put a snapshot that has these people in the place of everything up to a position."""
-    compaction, changes = Compaction(client), Changes()
-    changes.add(position, dict.fromkeys(people, True))
-    draft = compaction.draft(SEGMENT)
-    for chunk in merge([], changes, "0-0"):
-        draft.add(chunk)
-    folded = Folded(follows=follows, position=position, floor="0-0", entries=1, passed=[], late=late or {})
-    assert compaction.commit(draft, folded, BOUNDS, [STORE]) == "committed"
-    return draft.token
 
 
 def compacted(client: redis.Redis, *people: str) -> tuple[str, str]:
     """A log of which everything is in a snapshot; its position, and the snapshot's token."""
     append(client, batch(), batch())
     drain_all(client)
-    position = last(client)
-    return position, commit(client, position, *people)
-
-
-def last(client: redis.Redis) -> str:
-    found = client.hget(f"segsync:{{{ENVIRONMENT}/{SEGMENT.segment_key}}}:g1:head", "last")
-    assert isinstance(found, bytes)
-    return found.decode()
+    return last(client), commit_snapshot(client, *people)
 
 
 def insert(client: redis.Redis, position: str, person: str) -> str:
@@ -77,9 +53,9 @@ def test_a_base_says_up_to_where_it_goes_and_what_the_log_had_taken_by_then(redi
 
 
 def test_a_snapshot_that_was_replaced_is_not_read_on(redis_client: redis.Redis) -> None:
-    position, token = compacted(redis_client, "ann")
+    _, token = compacted(redis_client, "ann")
     base = Snapshots(redis_client).base(SEGMENT)
-    commit(redis_client, position, "ann", "bob", follows=token)
+    commit_snapshot(redis_client, "ann", "bob", follows=token)
     assert base is not None
     with pytest.raises(SnapshotReplaced):
         base.chunk(0)
@@ -138,7 +114,7 @@ def test_a_compaction_between_two_pages_starts_the_reading_over(
     def call(self: Snapshots, *arguments: object) -> object:
         calls.append(arguments)
         if len(calls) == 2:
-            commit(redis_client, position, *places[:2], follows=token, late=dict.fromkeys(places[:2], "d1"))
+            commit_snapshot(redis_client, *places[:2], follows=token, late=dict.fromkeys(places[:2], "d1"))
         return real(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Snapshots, "_call", call)

@@ -6,17 +6,14 @@ import time
 
 import pytest
 import redis
-from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, drain_all, take
+from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, commit_snapshot, drain_all, take
 
 from worker.errors import Unavailable
 from worker.log import keyspace
 from worker.log.append import Batch
-from worker.log.dead import DeadLetter
 from worker.log.lease import Behind, DrainLog, Lease
 from worker.log.upkeep import SegmentStatus, Upkeep
 from worker.model import SegmentId
-
-FUTURE_MS = 10**13
 
 
 def status(client: redis.Redis, *stores: str) -> SegmentStatus:
@@ -83,70 +80,28 @@ def test_a_log_leaves_the_index_only_with_the_ticket_it_was_seen_with(redis_clie
     assert upkeep.ahead() == {}
 
 
-def test_trim_drops_what_every_store_has_applied(redis_client: redis.Redis) -> None:
-    append(redis_client, batch(b"1", stores=("a", "b")))
-    drain_all(redis_client, store="a")
-    upkeep = Upkeep(redis_client)
-    assert upkeep.trim(SEGMENT, ["a", "b"], FUTURE_MS) == 0
-    drain_all(redis_client, store="b")
-    assert upkeep.trim(SEGMENT, ["a", "b"], FUTURE_MS) == 1
-
-
-def test_trim_keeps_what_an_open_drain_may_go_back_to(redis_client: redis.Redis) -> None:
-    append(redis_client, batch(b"1"))
-    zombie = take(redis_client)
-    Upkeep(redis_client).expire(SEGMENT, STORE, zombie.token, "1")
-    successor = DrainLog(redis_client).take(SEGMENT, STORE, connection="c2", waived=[zombie.token])
-    assert isinstance(successor, Lease)
-    successor.advance(successor.read(most_bytes=1000, most_entries=10)[-1], 0)
-    successor.release(clean=True)
-    assert Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS) == 0
-    zombie.rewind()
-    assert bodies(take(redis_client)) == [b"1"]
-
-
-def test_trim_keeps_entries_younger_than_the_horizon(redis_client: redis.Redis) -> None:
-    append(redis_client, batch())
-    drain_all(redis_client)
-    assert Upkeep(redis_client).trim(SEGMENT, [STORE], Upkeep(redis_client).server_ms() - 60_000) == 0
-
-
-def test_appending_goes_on_in_order_after_everything_was_trimmed(redis_client: redis.Redis) -> None:
+def test_appending_goes_on_in_order_after_everything_was_compacted(redis_client: redis.Redis) -> None:
     append(redis_client, batch(b"1"))
     drain_all(redis_client)
-    Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS)
+    commit_snapshot(redis_client)
     append(redis_client, batch(b"2"))
     assert status(redis_client).stores[STORE].batches_behind == 1
     assert bodies(take(redis_client)) == [b"2"]
 
 
-def test_a_store_that_comes_after_a_trim_is_behind_and_never_reads_over_the_gap(redis_client: redis.Redis) -> None:
+def test_a_store_that_comes_after_a_compaction_is_behind_and_reads_over_no_gap(redis_client: redis.Redis) -> None:
     append(redis_client, batch(b"1"))
     drain_all(redis_client)
-    trimmed_ms = Upkeep(redis_client).server_ms()
-    Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS)
+    compacted_ms = Upkeep(redis_client).server_ms()
+    commit_snapshot(redis_client)
     append(redis_client, batch(b"2", stores=(STORE, "late")))
     lease = take(redis_client, store="late")
     with pytest.raises(Behind):
         lease.read(most_bytes=1000, most_entries=10)
     oldest = status(redis_client, "late").stores["late"].oldest_ms
     assert oldest is not None
-    assert oldest <= trimmed_ms
+    assert oldest <= compacted_ms
     assert bodies(take(redis_client)) == [b"2"]
-
-
-def test_dead_entries_and_what_came_after_them_outlive_the_horizon_for_a_time_of_their_own(
-    redis_client: redis.Redis,
-) -> None:
-    append(redis_client, batch(b"1"), batch(b"dead"), batch(b"3"))
-    lease = take(redis_client)
-    entries = lease.read(most_bytes=1000, most_entries=10)
-    lease.bury(entries[1], DeadLetter("dead", "malformed", "it is no JSON"))
-    lease.advance(entries[-1], 0)
-    lease.release(clean=True)
-    assert Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS, dead_before_ms=0) == 1
-    assert Upkeep(redis_client).trim(SEGMENT, [STORE], FUTURE_MS, dead_before_ms=FUTURE_MS) == 2
-    assert redis_client.keys("*:dead") == []
 
 
 def test_an_unusable_segment_is_passed_over_and_told_of_at_the_end(redis_client: redis.Redis) -> None:
@@ -168,7 +123,8 @@ def test_a_shared_payload_goes_with_the_last_entry_that_refers_to_it(redis_clien
     for key, left in (("rudderstack-a", 1), ("rudderstack-b", 0)):
         segment = SegmentId(ENVIRONMENT, key, 1)
         drain_all(redis_client, segment=segment)
-        upkeep.trim(segment, [STORE], FUTURE_MS)
+        commit_snapshot(redis_client, segment=segment)
+        upkeep.release_payloads(segment)
         assert redis_client.exists(keyspace.payload("b1")) == left
 
 
