@@ -41,6 +41,15 @@ def new_life(world: World) -> int:
     return 1 + max([*seen, *(cursor.incarnation for cursor in world.slot.cursors)])
 
 
+def free_token(world: World) -> int:
+    """A token that nobody has."""
+    tokens = [token for other in world.workers for token in (other.token, *other.fenced)]
+    tokens += [token for token, _, _ in world.late]
+    return 1 + max(
+        [*tokens, *(token for cursor in world.slot.cursors for token, _ in (*cursor.marks, (cursor.lease, 0)))]
+    )
+
+
 def drain_steps(scenario: Scenario, world: World, number: int) -> Steps:
     """What one worker may do next."""
     worker, rules = world.workers[number], scenario.rules
@@ -65,12 +74,12 @@ def drain_steps(scenario: Scenario, world: World, number: int) -> Steps:
         )
     elif worker.step == "write" and worker.todo:
         yield from _write(scenario, world, number)
-    elif worker.step == "write":
+    elif worker.step == "write" and not worker.note:
         yield from _advance(scenario, world, number)
     elif worker.step == "done":
         if world.slot.last > worker.position:
             yield f"{worker.token} goes on", with_worker(world, number, worker._replace(step="read"))
-        yield from _release(scenario, world, number, "releases", clean=True)
+        yield from release(scenario, world, number, "releases", clean=True)
     elif worker.step == "lost":
         slot, _ = script.rewind(world.slot, worker.store, worker.token, rules)
         yield f"{worker.token} rewinds", with_worker(world._replace(slot=slot), number, Worker(store=worker.store))
@@ -95,10 +104,7 @@ def _take(scenario: Scenario, world: World, number: int) -> Steps:
     worker, rules = world.workers[number], scenario.rules
     store = worker.store
     orphans = frozenset(token for token, _ in world.slot.cursors[store].marks)
-    tokens = [token for other in world.workers for token in (other.token, *other.fenced)]
-    tokens += [token for token, _, _ in world.late]
-    tokens += [token for cursor in world.slot.cursors for token, _ in (*cursor.marks, (cursor.lease, 0))]
-    token = 1 + max(tokens)
+    token = free_token(world)
     slot, found = script.take(
         world.slot,
         store,
@@ -194,7 +200,7 @@ def _write(scenario: Scenario, world: World, number: int) -> Steps:
     # It need not look before each write, nor write at once after it has looked: so it may write all the same.
     elsewhere = scenario.identity and worker.process != world.stores[worker.store].process
     if worker.cut or elsewhere:
-        yield from _release(scenario, world, number, "finds its connection cut", clean=False)
+        yield from release(scenario, world, number, "finds its connection cut", clean=False)
         if worker.cut:
             return
     wrote = worker._replace(todo=worker.todo[1:], fresh=worker.fresh and not scenario.rules.fresh_until_first_write)
@@ -202,9 +208,9 @@ def _write(scenario: Scenario, world: World, number: int) -> Steps:
     yield f"{token} writes {write}{' to the old server' if elsewhere else ''}", with_worker(written, number, wrote)
     if world.faults.timeouts and not elsewhere:
         late = spent(world._replace(late=world.late | {(token, worker.store, write)}), "timeouts")
-        yield from _release(scenario, late, number, f"has no answer to {write}", clean=False)
+        yield from release(scenario, late, number, f"has no answer to {write}", clean=False)
     if world.faults.refusals:
-        yield from _release(scenario, spent(world, "refusals"), number, f"is refused {write}", clean=True)
+        yield from release(scenario, spent(world, "refusals"), number, f"is refused {write}", clean=True)
 
 
 def _advance(scenario: Scenario, world: World, number: int) -> Steps:
@@ -219,7 +225,7 @@ def _advance(scenario: Scenario, world: World, number: int) -> Steps:
         )
         yield f"{worker.token} has written {chunks} chunks: {moved}", after
         if moved and world.faults.pauses:
-            yield from _release(scenario, spent(after, "pauses"), number, "pauses, and releases", clean=True)
+            yield from release(scenario, spent(after, "pauses"), number, "pauses, and releases", clean=True)
         return
     slot, moved = script.advance(world.slot, worker.store, worker.token, worker.epoch, worker.upto, rules=rules)
     position = worker.upto if moved else worker.position
@@ -233,7 +239,8 @@ def _advance(scenario: Scenario, world: World, number: int) -> Steps:
     yield f"{worker.token} advances to {worker.upto}: {moved}", after
 
 
-def _release(scenario: Scenario, world: World, number: int, what: str, *, clean: bool) -> Steps:
+def release(scenario: Scenario, world: World, number: int, what: str, *, clean: bool) -> Steps:
+    """A worker lets its lease go."""
     worker = world.workers[number]
     slot, due = script.release(world.slot, worker.store, worker.token, clean=clean, rules=scenario.rules)
     lost = due is None and worker.step == "done"

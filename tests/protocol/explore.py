@@ -99,7 +99,7 @@ def quiet(scenario: Scenario, world: World) -> bool:
     """Everything is accepted and applied, nobody is at work, nothing can land any more."""
     rules = scenario.rules
     return (
-        not world.late
+        not (world.late or any(world.notes))
         and all(worker.step == "idle" for worker in world.workers)
         and all(
             cursor.position >= world.slot.last
@@ -165,6 +165,7 @@ def canonical(scenario: Scenario, world: World) -> World:
         world.content,
         compactions,
         world.faults,
+        world.notes,
         world.appended,
     )
 

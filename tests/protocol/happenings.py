@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import slot as script
+from audits import audit_steps
 from drains import Steps, drain_steps, new_life, spent, with_store, with_worker, with_write
 from world import Compaction, Content, Scenario, Store, Worker, World, fold
 
@@ -12,6 +13,7 @@ def steps(scenario: Scenario, world: World) -> Steps:
     yield from _append(scenario, world)
     for number in range(len(world.workers)):
         yield from drain_steps(scenario, world, number)
+        yield from audit_steps(scenario, world, number)
         yield from _kill(world, number)
     yield from _leases(world)
     yield from _late_bytes(scenario, world)
@@ -171,7 +173,14 @@ def _stores(scenario: Scenario, world: World, number: int) -> Steps:
     processes = [store.process, world.slot.cursors[number].process, *(worker.process for worker in sessions)]
     successor = max(processes) + 1
     there = frozenset(bytes_ for bytes_ in world.late if bytes_[1] != number)
-    if faults.swaps:
+    if faults.swaps and scenario.held:
+        slot, _ = script.void(world.slot, number, scenario.rules)
+        slot = script.put(slot, number, slot.cursors[number]._replace(strays=False))  # they are left to an audit
+        fresh = 1 + max([*world.notes, *(worker.note for worker in world.workers)])
+        notes = tuple(fresh if other == number else note for other, note in enumerate(world.notes))
+        again = with_store(world._replace(slot=slot, notes=notes), number, store._replace(content=scenario.held))
+        yield f"store {number} holds {scenario.held} again, which is noted", spent(again, "swaps")
+    elif faults.swaps:
         full = (1,) * scenario.members
         other = Store(full, new_life(world), successor, full, full)
         yield (

@@ -46,6 +46,9 @@ _CHUNKS = Scenario(
 _NEW_CHUNKS = Scenario(
     _HALF_OUT, Faults(compactions=2), workers=(0, 1), chunked=True, bound="first", commit_bound="first"
 )
+# Strays that are there from the start, and an audit that removes them.
+_AUDIT = Scenario(_BELOW, Faults(replays=1, timeouts=1), held=(1, 1))
+_AUDIT_AGAIN = Scenario(_BELOW[1:], Faults(swaps=1), held=(1, 0))
 _WIPE = Scenario(_IN, Faults(wipes=1, kills=1), identity=True)
 _SWAP = Scenario(_AFTER, Faults(swaps=1), identity=True)
 _FAILOVER = Scenario(_APART, Faults(failovers=1, ticks=2), workers=(0,), identity=True)
@@ -84,6 +87,9 @@ HOLDS: dict[str, Scenario] = {
     "a base in chunks and a replay": _CHUNKS,
     "a base in chunks that is replaced": _NEW_CHUNKS,
     "a rebuild, a lost lease and a time-out": Scenario(_AFTER, Faults(rebuilds=1, expiries=1, timeouts=1)),
+    "an audit, a replay and a time-out": _AUDIT,
+    "an audit, a replay and a lost lease": Scenario(_BELOW, Faults(replays=1, expiries=1), held=(1, 1)),
+    "an audit while strays come back": _AUDIT_AGAIN,
     "a wiped store and a kill": _WIPE,
     "a wiped store and a snapshot": Scenario(
         _OUT_IN, Faults(wipes=1, compactions=1), workers=(0,), identity=True, floors=True
@@ -128,6 +134,8 @@ NEEDED: dict[str, Scenario] = {
     "progress_checks_epoch": _CHUNKS,
     "cursor_carries_incarnation": _WIPE,
     "void_removes_strays": _SWAP,
+    "audit_marks_from_the_start": _AUDIT,
+    "note_of_strays_is_cleared_if_unchanged": _AUDIT_AGAIN,
     "take_compares_identity": _OLD_PRIMARY,
     "cursor_carries_process": _FAILOVER,
     "trail_is_two_steps_long": _FAILOVER,

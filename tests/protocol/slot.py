@@ -50,6 +50,8 @@ class Rules:
     # Identity of the store
     cursor_carries_incarnation: bool = True
     void_removes_strays: bool = True
+    audit_marks_from_the_start: bool = True
+    note_of_strays_is_cleared_if_unchanged: bool = True
     cursor_carries_process: bool = True
     trail_is_two_steps_long: bool = True
     rewind_lowers_trail: bool = True
@@ -162,11 +164,13 @@ def take(
     fenced: Collection[int] = (),
     waived: Collection[int] = (),
     identity: tuple[int, int] | None = None,
+    audit: bool = False,
     rules: Rules = RULES,
 ) -> tuple[Slot, str | frozenset[int] | Taken]:
     """take.lua: "busy", "idle", the orphans' tokens, or the lease.
 
-    ``identity``: incarnation and process of the store, as the session has seen them that will write.
+    ``identity``: incarnation and process of the store, as the session has seen them that will write. ``audit``: it will
+    look at everything, though nothing waits, and may remove members whom no entry after the cursor names.
     """
     cursor = slot.cursors[store]._replace(woken=False)
     if cursor.lease:
@@ -178,11 +182,12 @@ def take(
         return put(slot, store, cursor), orphans
     if identity is not None:
         cursor = identify(cursor, identity, rules)
-    if slot.last <= cursor.position:
+    if slot.last <= cursor.position and not audit:
         return put(slot, store, cursor), "idle"
     taken = Taken(cursor.position, cursor.epoch, cursor.fresh, cursor.strays, cursor.base, cursor.chunks)
     if rules.open_marks:
-        cursor = cursor._replace(marks=cursor.marks | {(token, cursor.position)})
+        began = 0 if audit and rules.audit_marks_from_the_start else cursor.position
+        cursor = cursor._replace(marks=cursor.marks | {(token, began)})
     cursor = cursor._replace(lease=token, beat=1, fresh=cursor.fresh and not rules.fresh_until_first_write)
     return put(slot, store, cursor), taken
 

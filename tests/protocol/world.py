@@ -58,6 +58,7 @@ class Scenario:
     commit_bound: str = "all"
     chunked: bool = False
     identity: bool = False
+    held: tuple[int, ...] = ()  # what the stores hold at first, and strays are due
     rules: Rules = RULES
 
     @property
@@ -70,8 +71,9 @@ class Scenario:
 
 
 class Worker(NamedTuple):
-    """One drain. ``step``: idle, taking, read, parsed, write, done, lost. ``cut``: its connection was closed.
+    """One drain, or one audit. ``cut``: its connection was closed.
 
+    ``step``: idle, taking, read, parsed, write, done, lost; of an audit also compare and compared.
     ``base``, ``chunks``: of the snapshot that it reads, how many chunks are in the store. ``doomed``: positions of
     entries that it read and found to be of the dying sort.
     """
@@ -93,6 +95,7 @@ class Worker(NamedTuple):
     doomed: tuple[int, ...] = ()
     incarnation: int = 0
     process: int = 0
+    note: int = 0  # of strays, when it compares
 
 
 class Compaction(NamedTuple):
@@ -120,6 +123,7 @@ class Store(NamedTuple):
 class World(NamedTuple):
     """``late``: (token, store, write) sent by a drain whose owner is gone or gave up; lands any time, or never.
 
+    ``notes``: per store the number of the note that strays are due, 0 when they are not.
     ``places``: (position in the log or beside it, number of the batch, position that is its due).
     """
 
@@ -131,6 +135,7 @@ class World(NamedTuple):
     content: Content
     compactions: tuple[Compaction | None, ...]
     faults: Faults
+    notes: tuple[int, ...]
     appended: int = 0
 
 
@@ -142,13 +147,14 @@ def first(scenario: Scenario) -> World:
     cursor = Cursor(incarnation=identity, process=identity)
     return World(
         Slot(cursors=(cursor,) * scenario.stores),
-        (Store(empty, replica=replica, noted=replica),) * scenario.stores,
+        (Store(scenario.held or empty, replica=replica, noted=replica),) * scenario.stores,
         tuple(Worker(store=store) for store in scenario.workers),
         frozenset(),
         (),
         (None,) * scenario.members,
         (None,) * (scenario.compactors if scenario.faults.compactions else 0),
         scenario.faults,
+        (int(bool(scenario.held)),) * scenario.stores,
     )
 
 
@@ -180,6 +186,13 @@ def kept(scenario: Scenario, world: World) -> tuple[int, ...]:
     """What snapshot, late entries and stream tell together."""
     slot = world.slot
     live = set(entries(slot, slot.trimmed) or ())
+    tail = [(place, number) for place, number, _ in world.places if place in live]
+    return values(fold(scenario, tail, base(scenario, world)))
+
+
+def known_at(scenario: Scenario, world: World, position: int) -> tuple[int, ...]:
+    """What snapshot, late entries and stream tell of everything up to a position that is not below the snapshot."""
+    live = [place for place in entries(world.slot, world.slot.trimmed) or () if place <= position]
     tail = [(place, number) for place, number, _ in world.places if place in live]
     return values(fold(scenario, tail, base(scenario, world)))
 
