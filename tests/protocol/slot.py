@@ -284,7 +284,7 @@ def expire(slot: Slot, store: int, token: int, beat: int) -> tuple[Slot, bool]:
 def void(slot: Slot, store: int, rules: Rules = RULES) -> tuple[Slot, bool]:
     """void.lua: a rebuild; whether a wake-up is due."""
     cursor = _rewound(slot.cursors[store], 0, rules)
-    return _arm(put(slot, store, cursor._replace(fresh=False, strays=rules.void_removes_strays)), store)
+    return _arm(put(slot, store, cursor._replace(strays=rules.void_removes_strays)), store)
 
 
 def bury(slot: Slot, store: int, token: int, epoch: int, place: int, *, rules: Rules = RULES) -> tuple[Slot, bool]:
@@ -315,6 +315,8 @@ def insert(
     for store, cursor in enumerate(slot.cursors):
         if known is not None and store not in known and not rules.replay_rewinds_stores_unknown_to_the_caller:
             continue
+        if cursor.fresh and not cursor.incarnation:
+            continue  # no drain has looked at it: there is nothing to go back from, and nobody to tell
         after = cursor
         moves = cursor.position >= place
         bump = rules.replay_bumps_epoch and (moves or rules.replay_bumps_epoch_of_cursors_before_it)

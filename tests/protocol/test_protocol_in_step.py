@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import cast
 
 import pytest
 import redis
 import slot as model
-from slot import RULES, Cursor, Draft, Slot, Taken
+from slot import Cursor, Draft, Slot, Taken
 
 from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target
@@ -21,8 +20,6 @@ SEGMENT = SegmentId("env", "rudderstack-walk", 1)
 STORES = ["s1", "s2"]
 GAP = 1 << 20  # between entries, so that replayed ones find a place
 RECORD = '{"status":"dead"}'
-# What the scripts do not do as the protocol has it.
-AS_BUILT = replace(RULES, bury_checks_epoch=False, rewind_lowers_trail=False, trail_is_two_steps_long=False)
 
 
 class Scripts:
@@ -95,8 +92,20 @@ class Scripts:
             return verdict.decode(), []
         return verdict.decode(), [store.encode() in due for store in self.stores]
 
-    def take(self, store: int, token: int, fenced: list[int], waived: list[int], identity: tuple[int, int]) -> object:
-        reply = self._run("take", self.stores[store], token, "connection", *identity, "", len(fenced), *fenced, *waived)
+    def take(
+        self, store: int, token: int, fenced: list[int], waived: list[int], identity: tuple[int, int], *, audit: bool
+    ) -> object:
+        reply = self._run(
+            "take",
+            self.stores[store],
+            token,
+            "connection",
+            *identity,
+            "1" if audit else "",
+            len(fenced),
+            *fenced,
+            *waived,
+        )
         if reply[0] == b"orphans":
             return frozenset(int(token) for token in reply[1::2])
         if reply[0] == b"taken":
@@ -130,8 +139,9 @@ class Scripts:
     def void(self, store: int) -> bool:
         return bool(self._run("void", self.stores[store]))
 
-    def bury(self, place: int) -> bool:
-        return bool(self._run("bury", self.ids[place], RECORD))
+    def bury(self, store: int, token: int, epoch: int, place: int) -> bool:
+        verdict = self._run("bury", self.stores[store], token, epoch, self.ids[place], RECORD)
+        return cast("int", verdict) == 1
 
     def forget(self, place: int) -> bool:
         return bool(self._run("dead_expire", self.ids[place], RECORD))
@@ -274,50 +284,50 @@ def one_step(  # noqa: PLR0915 - one script after the other
                 scripts.note(place, entry_id)
             if place < slot.floor and ms_of(entry_id) == ms_of(scripts.ids[slot.floor]):
                 return slot, None, None
-            after, verdict, due = model.insert(slot, place, of_dead=of_dead, rules=AS_BUILT)
+            after, verdict, due = model.insert(slot, place, of_dead=of_dead)
             return after, (verdict, due), scripts.insert(entry_id, of_dead=of_dead)
         case "take":
             fenced = [mark for mark in marks if dice.random() < 0.3]
             waived = [mark for mark in marks if dice.random() < 0.7]
             identity = (dice.choice([1] * 9 + [2]), dice.choice([1] * 3 + [2]))
-            new = tokens + 1
-            after, found = model.take(slot, store, new, fenced=fenced, waived=waived, identity=identity, rules=AS_BUILT)
+            new, audit = tokens + 1, dice.random() < 0.1
+            after, found = model.take(slot, store, new, fenced=fenced, waived=waived, identity=identity, audit=audit)
             if isinstance(found, Taken):
                 found = found._replace(position=scripts.there(found.position), fresh=False, strays=False)
-            return after, found, scripts.take(store, new, fenced, waived, identity)
+            return after, found, scripts.take(store, new, fenced, waived, identity, audit=audit)
         case "renew":
             after, answer = model.renew(slot, store, token, epoch)
             return after, answer, scripts.renew(store, token, epoch)
         case "advance" if ahead := [place for place in places if cursor.position < place <= slot.last]:
             place = dice.choice(ahead)
-            after, answer = model.advance(slot, store, token, epoch, place, rules=AS_BUILT)
+            after, answer = model.advance(slot, store, token, epoch, place)
             return after, answer, scripts.advance(store, token, epoch, place)
         case "advance_base":
             base, chunks = dice.randint(1, 3), dice.randint(1, 3)
-            after, answer = model.advance_base(slot, store, token, epoch, (base, chunks), rules=AS_BUILT)
+            after, answer = model.advance_base(slot, store, token, epoch, (base, chunks))
             return after, answer, scripts.advance_base(store, token, epoch, base, chunks)
         case "release":
             clean = dice.random() < 0.6
-            after, due_now = model.release(slot, store, token, clean=clean, rules=AS_BUILT)
+            after, due_now = model.release(slot, store, token, clean=clean)
             return after, due_now, scripts.release(store, token, clean)
         case "rewind":
-            after, answer = model.rewind(slot, store, token, AS_BUILT)
+            after, answer = model.rewind(slot, store, token)
             return after, answer, scripts.rewind(store, token)
         case "settle" if marks:
             token = dice.choice(marks)
-            after, answer = model.settle(slot, store, token, AS_BUILT)
+            after, answer = model.settle(slot, store, token)
             return after, answer, scripts.settle(store, token)
         case "expire":
             beat = dice.choice([cursor.beat, cursor.beat, cursor.beat + 1])
             after, answer = model.expire(slot, store, token, beat)
             return after, answer, scripts.expire(store, token, beat)
         case "void":
-            after, answer = model.void(slot, store, AS_BUILT)
+            after, answer = model.void(slot, store)
             return after, answer, scripts.void(store)
         case "bury" if there := [*slot.stream, *slot.late]:
             place = dice.choice(there)
-            after, answer = model.bury(slot, store, token, epoch, place, rules=AS_BUILT)
-            return after, answer, scripts.bury(place)
+            after, answer = model.bury(slot, store, token, epoch, place)
+            return after, answer, scripts.bury(store, token, epoch, place)
         case "forget" if slot.dead:
             place = dice.choice(sorted(slot.dead))
             after, answer = model.forget(slot, place)
