@@ -8,8 +8,13 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
                                name, url, created_ms, accepted_ms, members, members_exact (0 after an unclean drain)
     S:gN:log           stream  one entry per batch, in the order accepted; the id is the accept time by the server's
                                clock. Fields: see entry.py
-    S:gN:head          hash    last (id of the last entry), batches and bytes (totals ever appended), trimmed
-                               (id of the last entry dropped)
+    S:gN:head          hash    last (id of the last entry), batches and bytes (totals ever appended), inserted (entries
+                               that came beside the stream), snapshot (its token), trimmed (its position),
+                               trimmed_batches and trimmed_bytes (totals up to there), floor (below it, nobody knows who
+                               was decided when), snapshot_bytes, snapshot_members, snapshot_removed, folded (live
+                               entries that are in it), expired (dead entries) and forgotten (others)
+    S:gN:snapshot:T    list    the chunks of the snapshot with the token T: see snapshot.py; an hour to live, until it
+                               is committed
     S:gN:recent        zset    batch id -> accept time, for a minute: a retried append changes nothing
     S:gN:dead          hash    entry id -> JSON (dead.py): why it died, what was decided since; folds skip all of them
     S:gN:crashes       hash    entry id -> how often parsing it, alone, killed the process that did
@@ -20,9 +25,11 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
     S:gN:releasing     set     payload ids whose entries are trimmed and whose payload must still be told
     S:gN:cursor:STORE  hash    position (id of the last applied entry), batches and bytes (totals up to there), epoch
                                (rewinds so far), woken (1: a wake-up is outstanding), lease (token), beat (renewals);
-                               incarnation and process of the store that it was made for; past, recent, rotated_ms (the
-                               trail of rule 13), advanced_ms; suspect (1: a lease expired); base, base_chunks (how much of which
-                               snapshot is in the store)
+                               incarnation and process of the store that it was made for; past, recent, rotated_ms,
+                               advanced_ms (the trail of rule 13); suspect (1: a lease expired); base, base_chunks (how
+                               much of which snapshot is in the store); drained (1: a drain was there), filling (the
+                               snapshot with which filling it from nothing began)
+    S:gN:stores        set     the stores that have ever had a cursor here, and were not forgotten
     S:gN:open:STORE    hash    lease token -> "position batches bytes connection": the open mark of a drain
 
 Beside these, in slots of their own:
@@ -37,6 +44,8 @@ Beside these, in slots of their own:
     segsync:incarnations        hash    store id -> the life of the store that cursors must have been made for (rule 12)
     segsync:processes           hash    store id -> server process that answers for it, and until when another did, ms
     segsync:store:{ID}          hash    what is noticed of a store: see worker/incarnation.py
+    segsync:pending             hash    environment id -> what waits in its logs, as last measured: see pending.py
+    segsync:{rejected}:*                bodies that were answered 400: see rejected_bodies.py
     segsync:dead                zset    dead entries of all logs -> accept time (an index; see dead_letters.py)
 """
 

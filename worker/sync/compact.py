@@ -11,7 +11,7 @@ from worker.errors import InvalidBatch, Unavailable
 from worker.log.compaction import Bounds, Draft, Foldable, Folded
 from worker.log.entry import Entry
 from worker.log.lease import Behind
-from worker.log.position import START, order
+from worker.log.position import START, ms_of, order
 from worker.log.snapshot import Changes, merge
 from worker.log.snapshots import Base, SnapshotReplaced
 from worker.model import SegmentId
@@ -48,13 +48,13 @@ class _Rules:
     """What holds for the logs of one environment, now.
 
     Attributes:
-        floor: the highest that a floor may be, as nothing older may be replayed.
+        floor_ms: nothing that was accepted earlier may be replayed.
         overdue_ms: entries accepted before it are folded whatever it costs.
         worth: the share of the snapshot's bytes from which on folding is worth it.
     """
 
     bounds: Bounds
-    floor: str
+    floor_ms: int
     overdue_ms: int
     worth: float
 
@@ -63,13 +63,19 @@ class _Rules:
         if found.oldest_ms is not None:
             return found.bytes >= self.worth * found.snapshot_bytes or found.oldest_ms < self.overdue_ms
         # Nothing has come for so long that nobody may ask any more: those who left can be forgotten, once.
-        reachable = order(self.floor_of(found, found.trimmed)) >= order(found.trimmed)
-        return found.snapshot_removed > 0 and reachable and order(found.floor) < order(found.trimmed)
+        end_ms = ms_of(found.trimmed)
+        return found.snapshot_removed > 0 and ms_of(found.floor) < end_ms == ms_of(self.floor_of(found, found.trimmed))
 
     def floor_of(self, found: Foldable, position: str) -> str:
-        """The floor of a snapshot at that position: as high as whatever may come back to life allows."""
-        bounds = [self.floor, position, found.upto, *([found.lowest] if found.lowest else [])]
-        return max(found.floor, min(bounds, key=order), key=order)
+        """The floor of a snapshot at that position: as high as whatever may come back to life allows.
+
+        Floors have whole milliseconds. One lies a millisecond below what may be replayed, so that a cursor that is
+        taken back to just before that is not below the floor: its store would have to be compared with the log.
+        """
+        bounds = [self.floor_ms, ms_of(position), ms_of(found.upto)]
+        if found.lowest is not None:
+            bounds.append(ms_of(found.lowest) - 1)
+        return max(found.floor, f"{max(min(bounds), 0)}-0", key=order)
 
 
 @dataclass(slots=True)
@@ -295,7 +301,7 @@ def _rules(wiring: Wiring, environment_id: str, now_ms: int, *, early: bool) -> 
             store_ids=store_ids,
             none_holds=early,
         ),
-        floor=f"{max(now_ms - asked_about * 1000, 0)}-0",
+        floor_ms=now_ms - asked_about * 1000,
         overdue_ms=now_ms - int((retention + max(retention * SLACK, LEAST_SLACK_SECONDS)) * 1000),
         worth=WORTH_EARLY if early else WORTH,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import cast
+from typing import Any, cast
 
 import redis
 
@@ -11,6 +11,7 @@ from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target, WakeUp
 from worker.log.compaction import Bounds, Compaction, Folded
 from worker.log.lease import DrainLog, Lease
+from worker.log.position import START
 from worker.log.snapshot import Changes, merge
 from worker.model import Cohort, SegmentId
 
@@ -79,22 +80,31 @@ def last(client: redis.Redis, segment: SegmentId = SEGMENT) -> str:
     return cast("bytes", client.hget(f"{keyspace.prefix(segment)}:head", "last")).decode()
 
 
-def commit_snapshot(
+def commit_snapshot(client: redis.Redis, *people: str, **options: Any) -> str:
+    """Put a snapshot that has these people in the place of everything, or up to a position; returns its token."""
+    token, verdict = offer_snapshot(client, *people, **options)
+    assert verdict == "committed"
+    return token
+
+
+def offer_snapshot(
     client: redis.Redis,
     *people: str,
     segment: SegmentId = SEGMENT,
     stores: tuple[str, ...] = (STORE,),
+    holding: tuple[str, ...] | None = None,
     upto: str = "",
     follows: str = "",
+    floor: str = START,
+    passed: tuple[str, ...] = (),
     late: dict[str, str] | None = None,
-) -> str:
-    """Put a snapshot that has these people in the place of everything, or up to a position; returns its token."""
+) -> tuple[str, str]:
+    """As ``commit_snapshot``, and perhaps refused: its token, and the verdict."""
     compaction, changes, position = Compaction(client), Changes(), upto or last(client, segment)
     changes.add(position, dict.fromkeys(people, True))
     draft = compaction.draft(segment)
-    for chunk in merge([], changes, "0-0"):
+    for chunk in merge([], changes, floor):
         draft.add(chunk)
-    folded = Folded(follows=follows, position=position, floor="0-0", entries=1, passed=[], late=late or {})
+    folded = Folded(follows=follows, position=position, floor=floor, entries=1, passed=passed, late=late or {})
     bounds = Bounds(horizon_ms=10**13, limit_ms=0, store_ids=stores)
-    assert compaction.commit(draft, folded, bounds, stores) == "committed"
-    return draft.token
+    return draft.token, compaction.commit(draft, folded, bounds, stores if holding is None else holding)

@@ -15,7 +15,7 @@ from worker.log.dead import DeadLetter
 from worker.log.entry import Entry, compress, pack_fields, pack_slice
 from worker.log.late import insert_entry
 from worker.log.lease import Behind, Busy, Idle, Lease
-from worker.log.position import START, order
+from worker.log.position import START, ms_of, order
 from worker.log.snapshot import Changes, decisions_after, members
 from worker.log.snapshots import SnapshotReplaced
 from worker.model import RedisStoreConfiguration
@@ -58,11 +58,16 @@ class World:
     def first(self) -> str:
         return next(iter(self.stores))
 
-    def accept(self, add: str = "", remove: str = "") -> str:
-        """One batch that adds and removes people of one letter each; returns its position."""
+    def accept(self, add: str = "", remove: str = "", *, apart: bool = True) -> str:
+        """One batch that adds and removes people of one letter each; returns its position.
+
+        ``apart``: the next has another millisecond.
+        """
         self.installation.accept(add=tuple(add), remove=tuple(remove))
         position = self.head("last")
         self.model[position] = {**dict.fromkeys(add, True), **dict.fromkeys(remove, False)}
+        while apart and self.now_ms() == ms_of(position):
+            pass
         return position
 
     def head(self, name: str) -> str:
@@ -209,7 +214,7 @@ class World:
 
         def with_floor(*arguments: Any, **named: Any) -> Any:
             found = rules(*arguments, **named)
-            return found and replace(found, floor=f"{floor_ms}-0" if floor_ms is not None else found.floor)
+            return found and replace(found, floor_ms=found.floor_ms if floor_ms is None else floor_ms)
 
         def read_applied(wiring: Wiring, entry: Entry) -> dict[str, bool]:
             assert self._applied(entry.entry_id), "what no store has applied may kill who parses it"

@@ -71,7 +71,7 @@ class AnyOrder:
         return ordered[int(len(ordered) * (1 - self.chance.random() ** late))] if ordered else ""
 
     def _accept(self) -> None:
-        self.world.accept(self._people(), self._people())
+        self.world.accept(self._people(), self._people(), apart=self.chance.random() < 0.5)
 
     def _drain(self) -> None:
         store_id = self._store()
