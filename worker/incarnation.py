@@ -35,12 +35,13 @@ class StoreNotes:
 
     Attributes:
         wiped_ms: since when it is known to have lost its content, and waits for a person; None when it does not.
-        strays_due: it may hold members of our segments whom no log knows of: it must be compared with the logs.
+        strays_due: it may hold members of our segments whom no log knows of: it must be compared with the logs. How
+            often that was noted.
         beat_ms: the last beat that was written into its sentinel.
     """
 
     wiped_ms: int | None = None
-    strays_due: bool = False
+    strays_due: int = 0
     beat_ms: int = 0
 
 
@@ -95,7 +96,7 @@ class Incarnations:
         notes = _notes_key(record.store_id)
         with state_errors(), self._client.pipeline(transaction=False) as pipe:
             if strays:
-                pipe.hset(notes, "strays_due", "1")
+                pipe.hincrby(notes, "strays_due", 1)
             pipe.hset(notes, "beat_ms", str(sentinel.beat_ms))
             pipe.hset(keyspace.INCARNATIONS, record.store_id, sentinel.incarnation)
             pipe.hdel(notes, "wiped_ms")
@@ -138,7 +139,7 @@ class Incarnations:
             found = cast("dict[bytes, bytes]", self._client.hgetall(_notes_key(store_id)))
         return StoreNotes(
             wiped_ms=int(found[b"wiped_ms"]) if b"wiped_ms" in found else None,
-            strays_due=b"strays_due" in found,
+            strays_due=int(found.get(b"strays_due", b"0")),
             beat_ms=int(found.get(b"beat_ms", b"0")),
         )
 
@@ -177,17 +178,26 @@ class Incarnations:
             _log.warning("store.process_changed", store_id=store_id)
         return bool(former)
 
-    def note_strays(self, store_id: str, *, due: bool) -> None:
-        """A store must be compared with the logs, or has been.
+    def note_strays(self, store_id: str) -> None:
+        """The store must be compared with the logs.
 
         Raises:
             Unavailable: the state server is away.
         """
         with state_errors():
-            if due:
-                self._client.hset(_notes_key(store_id), "strays_due", "1")
-            else:
-                self._client.hdel(_notes_key(store_id), "strays_due")
+            self._client.hincrby(_notes_key(store_id), "strays_due", 1)
+
+    def strays_removed(self, store_id: str, due: int) -> None:
+        """It has been, since it was noted so often that it must be; if it was noted once more meanwhile, it is due.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        text = (
+            "if redis.call('HGET', KEYS[1], 'strays_due') == ARGV[1] then redis.call('HDEL', KEYS[1], 'strays_due') end"
+        )
+        with state_errors():
+            self._client.eval(text, 1, _notes_key(store_id), str(due))
 
     def forget(self, store_id: str) -> None:
         """A store was removed: nothing is known of it any more.
@@ -197,6 +207,7 @@ class Incarnations:
         """
         with state_errors(), self._client.pipeline(transaction=False) as pipe:
             pipe.hdel(keyspace.INCARNATIONS, store_id)
+            pipe.hdel(keyspace.PROCESSES, store_id)
             pipe.delete(_notes_key(store_id))
             pipe.execute()
         with self._lock:

@@ -53,6 +53,8 @@ class Lease:
         suspect: the last drain's lease expired: perhaps it was a batch that killed its worker.
         base: the snapshot of which chunks were applied by earlier drains, and how many chunks.
         integration_key: the integration that the segment's batches come through.
+        fresh: no drain has ever written to the store from this log, in its present life.
+        filling: the snapshot with which the store began to be filled, while it is filled from the beginning.
     """
 
     segment: SegmentId
@@ -63,6 +65,8 @@ class Lease:
     suspect: bool
     base: tuple[str, int]
     integration_key: str
+    fresh: bool
+    filling: str
     _log: DrainLog = field(repr=False)
     _renewed_at: float = field(default=0.0, repr=False)
 
@@ -155,9 +159,13 @@ class Lease:
             Whether this call decided it.
 
         Raises:
+            LeaseLost: the lease, or the epoch it was taken in, is gone: it may have been replayed since it was read.
             Unavailable: the state server is away.
         """
-        return bool(self._log.call("bury", self.segment, entry.entry_id, letter.encode()))
+        decided = int(self._call("bury", self.epoch, entry.entry_id, letter.encode()))
+        if decided < 0:
+            raise self._lost()
+        return bool(decided)
 
     def count_crash(self, entry: Entry) -> int:
         """Note that parsing an entry, alone and in a process of its own, killed that process; returns how often by now.
@@ -224,6 +232,8 @@ class DrainLog:
             suspect=reply[3] == b"1",
             base=(reply[4].decode(), int(reply[5])),
             integration_key=reply[6].decode(),
+            fresh=reply[7] != b"1",
+            filling=reply[8].decode(),
             _log=self,
             _renewed_at=self.clock(),
         )

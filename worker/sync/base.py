@@ -30,6 +30,8 @@ class BaseReading:
         # A replay would have made the cursor forget how many, as every rewind does.
         snapshot, chunks = lease.base
         self._next = chunks if snapshot == base.token else 0
+        if not self._next:
+            lease.advance_base(base.token, 0, None)
 
     def next_patch(self) -> SegmentPatch | None:
         """The next change to write, or None when the store has everything up to the snapshot's position.
@@ -57,13 +59,15 @@ class BaseReading:
     def finish(self, members_change: int | None) -> None:
         """Move the cursor to the snapshot's position.
 
-        A store that had last been here before the floor may hold members of whom the snapshot says nothing any more:
-        it is to be compared with the logs, and claims no freshness until it was.
+        A store that had last been here before the floor, or was half filled with an older snapshot, may hold members
+        of whom this one says nothing any more: it is to be compared with the logs, and claims no freshness until then.
 
         Raises:
             LeaseLost: the lease, or its epoch, is gone.
             Unavailable: the state server is away.
         """
-        if self._from != START and order(self._from) < order(self.base.floor):
-            self._wiring.incarnations.note_strays(self._lease.store_id, due=True)
-        self._lease.advance_to(self.base.position, self.base.batches_total, self.base.bytes_total, members_change)
+        lease, base = self._lease, self.base
+        whole = self._from == START and (lease.fresh or lease.filling == base.token)
+        if order(self._from) < order(base.floor) and not whole:
+            self._wiring.incarnations.note_strays(lease.store_id)
+        lease.advance_to(base.position, base.batches_total, base.bytes_total, members_change)

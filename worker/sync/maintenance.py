@@ -91,9 +91,10 @@ class Maintenance:
         wiring = self._wire_another()
         try:
             for record in records:
+                due_now = wiring.incarnations.notes(record.store_id).strays_due
                 found = Audit(wiring, record, repair=True, stopping=stop_requested).run()
                 if not found.uncertain and not stop_requested():
-                    wiring.incarnations.note_strays(record.store_id, due=False)
+                    wiring.incarnations.strays_removed(record.store_id, due_now)
                 _log.info(
                     "store.compared",
                     store_id=record.store_id,

@@ -10,6 +10,7 @@ local function dead_key(generation) return base .. ':g' .. generation .. ':dead'
 local function late_key(generation) return base .. ':g' .. generation .. ':late' end
 local function late_entry_key(generation, id) return late_key(generation) .. ':' .. id end
 local function snapshot_key(generation, token) return base .. ':g' .. generation .. ':snapshot:' .. token end
+local function stores_key(generation) return base .. ':g' .. generation .. ':stores' end
 local function cursor_key(generation, store) return base .. ':g' .. generation .. ':cursor:' .. store end
 local function open_key(generation, store) return base .. ':g' .. generation .. ':open:' .. store end
 
@@ -63,11 +64,9 @@ local function lease(cursor) return redis.call('HGET', cursor, 'lease') or '' en
 local function epoch(cursor) return redis.call('HGET', cursor, 'epoch') or '0' end
 
 -- Rule 13: how far a store may be behind its cursor that another process answers for since: position, batches, bytes of
--- 10 to 20 minutes ago.
+-- ten minutes ago at least.
 local function trail(cursor)
-  local known = redis.call('HMGET', cursor, 'past', 'recent', 'rotated_ms')
-  local long_ago = now_ms() - tonumber(known[3] or '0') >= TRAIL_MS
-  return string.match((long_ago and known[2] or known[1]) or '0-0 0 0', '^(%S+) (%S+) (%S+)$')
+  return string.match(redis.call('HGET', cursor, 'past') or '0-0 0 0', '^(%S+) (%S+) (%S+)$')
 end
 
 -- A wake-up is due when the log is ahead, nobody drains it and none is outstanding. Claims it.
@@ -81,9 +80,16 @@ local function arm(generation, store)
 end
 
 -- Put the cursor back, if it is beyond; what was applied of a base is forgotten, and every drain in progress is told.
+-- Its trail goes back with it: what is applied again may be lost again.
 local function rewind_cursor(cursor, to, batches, bytes)
   if after(position(cursor), to) then
     redis.call('HSET', cursor, 'position', to, 'batches', batches, 'bytes', bytes)
+  end
+  for _, name in ipairs({'past', 'recent'}) do
+    local there = redis.call('HGET', cursor, name)
+    if there and after(string.match(there, '^(%S+)'), to) then
+      redis.call('HSET', cursor, name, to .. ' ' .. batches .. ' ' .. bytes)
+    end
   end
   redis.call('HDEL', cursor, 'base', 'base_chunks')
   redis.call('HINCRBY', cursor, 'epoch', 1)

@@ -21,7 +21,7 @@ end
 local connection = string.match(mark, '^%S+ %S+ %S+ (.*)$')
 redis.call('HSET', cursor, 'position', ARGV[5], 'batches', ARGV[6], 'bytes', ARGV[7],
   'advanced_ms', string.format('%.0f', now))
-redis.call('HDEL', cursor, 'base', 'base_chunks')
+redis.call('HDEL', cursor, 'base', 'base_chunks', 'filling')
 redis.call('HINCRBY', cursor, 'beat', 1)
 redis.call('HSET', open, token, ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. connection)
 if ARGV[8] ~= '' then redis.call('HINCRBY', segment_key, 'members', ARGV[8]) end

@@ -38,9 +38,10 @@ if not of_dead then redis.call('HINCRBY', head_key(generation), 'inserted', 1) e
 if after(id, last(generation)) then redis.call('HSET', head_key(generation), 'last', id) end
 redis.call('HSET', segment_key, 'members_exact', '0')
 
-local reply = {'inserted'}
+-- Also of stores that the caller does not know of yet.
+local reply, stores = {'inserted'}, redis.call('SMEMBERS', stores_key(generation))
+for i = 1, #stores do rewind_cursor(cursor_key(generation, stores[i]), before(id), batches, bytes) end
 for i = 6 + fields, #ARGV do
-  rewind_cursor(cursor_key(generation, ARGV[i]), before(id), batches, bytes)
   if arm(generation, ARGV[i]) == 1 then reply[#reply + 1] = ARGV[i] end
 end
 return reply

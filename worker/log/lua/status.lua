@@ -29,10 +29,11 @@ for i = 1, #ARGV, 4 do
   add(ahead and redis.call('ZCOUNT', late_key(generation), '(' .. ms_of(found[1] or '0-0'), '+inf') or 0)
   local marks = redis.call('HGETALL', open_key(generation, ARGV[i]))
   -- What a drain that is not over wrote may still be undone: freshness counts from where the earliest began.
+  -- Not from that of the drain at work: it stands where the cursor does, unless that one only compares.
   local from = found[1] or '0-0'
-  for j = 2, #marks, 2 do
-    local began = string.match(marks[j], '^(%S+)')
-    if after(from, began) then from = began end
+  for j = 1, #marks, 2 do
+    local began = string.match(marks[j + 1], '^(%S+)')
+    if marks[j] ~= found[6] and after(from, began) then from = began end
   end
   local oldest, gone = '', trimmed(generation)
   if after(gone, from) then

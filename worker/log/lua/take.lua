@@ -1,12 +1,13 @@
 -- Take the lease of one cursor and leave an open mark (rule 4). The wake-up flag goes first, even when the lease is
 -- busy (rule 10): the hint is consumed, and whoever holds the lease re-checks when it lets go.
 -- ARGV: generation, store, token, connection, incarnation of the store, process of the store ('' if it does not tell),
---   '1' to be given the lease though nothing waits, number of fenced tokens, the fenced tokens ..., the waived tokens ...
+--   '1' to compare the store, and be given the lease though nothing waits, number of fenced tokens, the fenced tokens ..., the waived tokens ...
 --   fenced: drains nobody runs any more and whose bytes surely cannot land; they are settled here and now
 --   waived: drains whose bytes may still land; their marks stay for the sweeper
 -- Returns {'busy'} | {'idle'} | {'orphans', token, connection, ...} (fence them, then take again)
 --   | {'taken', position, epoch, '1' if the last drain's lease expired, token of the snapshot of which chunks were
---      applied, how many, integration key}
+--      applied, how many, integration key, '1' if there was a drain before, token of the snapshot that the store is
+--      being filled with from the beginning}
 local generation, store, token, connection, incarnation, process =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
@@ -29,7 +30,7 @@ if #orphans > 1 then return orphans end
 local made_for = redis.call('HMGET', cursor, 'incarnation', 'process')
 if made_for[1] and made_for[1] ~= incarnation then
   rewind_cursor(cursor, '0-0', '0', '0')
-  redis.call('HDEL', cursor, 'past', 'recent', 'rotated_ms')
+  redis.call('HDEL', cursor, 'past', 'recent', 'rotated_ms', 'drained', 'filling')
   redis.call('HSET', segment_key, 'members_exact', '0')
 -- Rule 13: another process, or another primary, may have lost what the last one answered a while ago.
 elseif made_for[2] and made_for[2] ~= process and process ~= '' then
@@ -37,12 +38,16 @@ elseif made_for[2] and made_for[2] ~= process and process ~= '' then
   redis.call('HSET', segment_key, 'members_exact', '0')
 end
 redis.call('HSET', cursor, 'incarnation', incarnation)
+redis.call('SADD', stores_key(generation), store)
 if process ~= '' then redis.call('HSET', cursor, 'process', process) end
 
 local began = position(cursor)
 if ARGV[7] ~= '1' and not after(last(generation), began) then return {'idle'} end
-local known = redis.call('HMGET', cursor, 'batches', 'bytes', 'suspect', 'base', 'base_chunks')
-redis.call('HSET', cursor, 'lease', token, 'beat', '1')
-redis.call('HSET', open, token, began .. ' ' .. (known[1] or '0') .. ' ' .. (known[2] or '0') .. ' ' .. connection)
+local known = redis.call('HMGET', cursor, 'batches', 'bytes', 'suspect', 'base', 'base_chunks', 'drained', 'filling')
+redis.call('HSET', cursor, 'lease', token, 'beat', '1', 'drained', '1')
+-- Who compares may take anybody out: if that lands late, everything is to be folded again.
+local mark = began .. ' ' .. (known[1] or '0') .. ' ' .. (known[2] or '0')
+if ARGV[7] == '1' then mark = '0-0 0 0' end
+redis.call('HSET', open, token, mark .. ' ' .. connection)
 return {'taken', began, epoch(cursor), known[3] or '', known[4] or '', known[5] or '0',
-  redis.call('HGET', segment_key, 'integration_key') or ''}
+  redis.call('HGET', segment_key, 'integration_key') or '', known[6] or '', known[7] or ''}

@@ -3,5 +3,6 @@
 -- Returns 1 when a wake-up is due (and claimed)
 local cursor = cursor_key(ARGV[1], ARGV[2])
 rewind_cursor(cursor, '0-0', '0', '0')
+redis.call('HDEL', cursor, 'filling')
 redis.call('HSET', segment_key, 'members_exact', '0')
 return arm(ARGV[1], ARGV[2])
