@@ -160,8 +160,9 @@ class Appends:
         payload = keyspace.payload(batch.batch_id)
 
         def queue(pipe: Any) -> None:
-            pipe.zadd(keyspace.PAYLOADS, {batch.batch_id: batch.not_after_ms})
             pipe.execute_command("MULTI")  # not the driver's own: what confirms it must follow on the same connection
+            # In this form the driver does not take the reply, QUEUED, for ZADD's number.
+            pipe.execute_command(f"ZADD {keyspace.PAYLOADS}", batch.not_after_ms, batch.batch_id)
             for key, name, value in batch.prerequisites:
                 pipe.hsetnx(key, name, value)
             pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))
@@ -171,17 +172,15 @@ class Appends:
             pipe.execute_command("EXEC")
 
         replies, unconfirmed = self._durably(queue)
-        listed, executed = replies[0], replies[-1]
-        if isinstance(executed, Exception):  # nothing of it was done; the sweeper would find that out, a minute later
-            with _at_best("payload.not_dropped"):
-                self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
+        executed = replies[-1]
+        if isinstance(executed, Exception):
             return refused(next(reply for reply in replies if isinstance(reply, Exception)))
         outcomes = [
             _outcome(batch, target, reply)
             for target, reply in zip(batch.targets, executed[-len(batch.targets) :], strict=True)
         ]
         due: list[WakeUp] = []
-        for outcome in (_failure(listed), *map(_failure, executed[: -len(batch.targets)]), *outcomes, unconfirmed):
+        for outcome in (*map(_failure, executed[: -len(batch.targets)]), *outcomes, unconfirmed):
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []

@@ -11,6 +11,7 @@ from worker.errors import InvalidBatch, Unavailable
 from worker.log import keyspace
 from worker.log.append import Appends, WakeUp
 from worker.log.entry import unpack_slice
+from worker.log.scripts import script
 from worker.log.upkeep import Upkeep
 from worker.model import SegmentId
 
@@ -142,6 +143,25 @@ def test_a_shared_payload_is_stored_once_with_the_names_of_its_logs(redis_client
     assert redis_client.hget(keyspace.payload("b9"), "body") == b"whole body"
     assert redis_client.scard(f"{keyspace.payload('b9')}:logs") == 2
     assert redis_client.zcard(keyspace.PAYLOADS) == 0
+
+
+def test_a_payload_that_one_of_its_logs_cannot_take_is_left_to_the_sweeper(redis_client: redis.Redis) -> None:
+    redis_client.set(keyspace.base(ENVIRONMENT, "rudderstack-b") + ":g1:log", "no stream")
+    shared = batch(batch_id="b9", keys=("rudderstack-a", "rudderstack-b"), not_after_ms=10**15)
+    outcomes = Appends(redis_client).append([shared, batch(b"another")])
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [True, False]
+    assert redis_client.zscore(keyspace.PAYLOADS, "b9") == 10**15
+    assert redis_client.exists(keyspace.payload("b9")) == 1
+
+
+def test_scripts_that_the_server_forgot_within_a_transaction_are_loaded_again(redis_client: redis.Redis) -> None:
+    keys = ("rudderstack-a", "rudderstack-b")
+    append(redis_client, batch(keys=keys))
+    redis_client.script_flush()
+    for key in keys:  # the check beforehand is known again, the append is not
+        script("claim")(redis_client, keyspace.base(ENVIRONMENT, key), "user", "0", "rudderstack", key[-1])
+    append(redis_client, batch(keys=keys))
+    assert len(bodies(take(redis_client, segment=SegmentId(ENVIRONMENT, keys[0], 1)))) == 2
 
 
 def test_several_segments_of_which_one_has_another_kind_are_refused_whole(redis_client: redis.Redis) -> None:
