@@ -11,11 +11,11 @@ from compact_world import LONG_S, World, letter
 from structlog.testing import capture_logs
 
 from worker.errors import Unavailable
-from worker.log import keyspace
+from worker.log import keyspace, snapshot
 from worker.log.append import Appends, Batch, Target
 from worker.log.compaction import Compaction
 from worker.log.lease import Behind, DrainLog, Lease
-from worker.log.position import ms_of, order
+from worker.log.position import START, ms_of, order
 from worker.log.segments import read_segments
 from worker.model import Cohort, SegmentId
 from worker.settings import Settings
@@ -203,6 +203,30 @@ def test_members_who_left_are_known_until_nobody_may_ask_any_more(redis_client: 
     assert (world.head("snapshot_members"), world.head("snapshot_removed")) == ("2", "0")
     assert world.insert(removed + "1", {"a": True}) == "below"
     assert world.truth() == world.expected() == set("cd")
+
+
+@pytest.mark.parametrize("longest", ["retention_seconds", "dead_retention_seconds", "rejected_retention_seconds"])
+def test_the_floor_lies_before_the_longest_retention_and_never_goes_back(
+    redis_client: redis.Redis, longest: str
+) -> None:
+    settings = {"retention_seconds": 10, "dead_retention_seconds": 20, "rejected_retention_seconds": 30}
+    world = World(redis_client, **{**settings, longest: 60})
+    old = world.accept("a")
+    world.drain()
+    assert world.compact(now_ms=ms_of(old) + 59_000).outcome == (
+        "not due" if longest == "retention_seconds" else "folded"
+    )
+    assert ms_of(world.head("floor") or START) < ms_of(old)
+    world.accept("b")
+    world.drain()
+    world.compact(now_ms=ms_of(old) + 60_000)
+    assert ms_of(world.head("floor") or START) == ms_of(old)
+    first = world.head("floor")
+    world.wiring.settings = Settings(retention_seconds=0, dead_retention_seconds=LONG_S)
+    world.accept("b")
+    world.drain()
+    assert world.compact().outcome == "folded"
+    assert world.head("floor") == first
 
 
 def test_the_floor_stays_below_what_may_come_back_to_life(redis_client: redis.Redis) -> None:
@@ -394,11 +418,17 @@ def test_replayed_batches_below_the_snapshot_are_folded_a_portion_at_a_time(
     assert (world.beside(), world.truth()) == ([], set("abdef"))
 
 
-def test_a_worker_that_is_told_to_stop_gives_up_the_portion_in_hand(world: World) -> None:
-    world.accept("a")
+def test_a_worker_that_is_told_to_stop_gives_up_the_portion_in_hand(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "CHUNK_MEMBERS", 1)
+    world.accept("abc")
     world.drain()
-    done = compact(world.wiring, world.segment, force=True, stopping=lambda: True)
-    assert (done.outcome, world.snapshot_keys(), len(world.positions())) == ("stopped", [], 1)
+    for steps in range(5):
+        asked = iter([False] * steps + [True] * 9)
+        done = compact(world.wiring, world.segment, force=True, stopping=lambda asked=asked: next(asked))  # type: ignore[misc]
+        assert (done.outcome, world.snapshot_keys(), len(world.positions())) == ("stopped", [], 1)
+    assert world.compact().outcome == "folded"
 
 
 def test_what_cannot_be_read_any_more_stops_the_compaction_before_it(world: World) -> None:
