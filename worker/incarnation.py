@@ -35,13 +35,13 @@ class StoreNotes:
 
     Attributes:
         wiped_ms: since when it is known to have lost its content, and waits for a person; None when it does not.
-        strays_due: it may hold members of our segments whom no log knows of: it must be compared with the logs. How
-            often that was noted.
+        strays_due: it may hold members of our segments whom no log knows of: it must be compared with the logs. Another
+            text with each time that this was noted, and empty when it need not be.
         beat_ms: the last beat that was written into its sentinel.
     """
 
     wiped_ms: int | None = None
-    strays_due: int = 0
+    strays_due: str = ""
     beat_ms: int = 0
 
 
@@ -96,7 +96,7 @@ class Incarnations:
         notes = _notes_key(record.store_id)
         with state_errors(), self._client.pipeline(transaction=False) as pipe:
             if strays:
-                pipe.hincrby(notes, "strays_due", 1)
+                pipe.hset(notes, "strays_due", secrets.token_hex(8))
             pipe.hset(notes, "beat_ms", str(sentinel.beat_ms))
             pipe.hset(keyspace.INCARNATIONS, record.store_id, sentinel.incarnation)
             pipe.hdel(notes, "wiped_ms")
@@ -139,7 +139,7 @@ class Incarnations:
             found = cast("dict[bytes, bytes]", self._client.hgetall(_notes_key(store_id)))
         return StoreNotes(
             wiped_ms=int(found[b"wiped_ms"]) if b"wiped_ms" in found else None,
-            strays_due=int(found.get(b"strays_due", b"0")),
+            strays_due=found.get(b"strays_due", b"").decode(),
             beat_ms=int(found.get(b"beat_ms", b"0")),
         )
 
@@ -185,10 +185,10 @@ class Incarnations:
             Unavailable: the state server is away.
         """
         with state_errors():
-            self._client.hincrby(_notes_key(store_id), "strays_due", 1)
+            self._client.hset(_notes_key(store_id), "strays_due", secrets.token_hex(8))
 
-    def strays_removed(self, store_id: str, due: int) -> None:
-        """It has been, since it was noted so often that it must be; if it was noted once more meanwhile, it is due.
+    def strays_removed(self, store_id: str, due: str) -> None:
+        """It has been, since that note was read; if it was noted once more meanwhile, it is still due.
 
         Raises:
             Unavailable: the state server is away.
@@ -197,7 +197,7 @@ class Incarnations:
             "if redis.call('HGET', KEYS[1], 'strays_due') == ARGV[1] then redis.call('HDEL', KEYS[1], 'strays_due') end"
         )
         with state_errors():
-            self._client.eval(text, 1, _notes_key(store_id), str(due))
+            self._client.eval(text, 1, _notes_key(store_id), due)
 
     def forget(self, store_id: str) -> None:
         """A store was removed: nothing is known of it any more.

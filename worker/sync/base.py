@@ -32,6 +32,7 @@ class BaseReading:
         self._next = chunks if snapshot == base.token else 0
         if not self._next:
             lease.advance_base(base.token, 0, None)
+            lease.filling = lease.filling or base.token
 
     def next_patch(self) -> SegmentPatch | None:
         """The next change to write, or None when the store has everything up to the snapshot's position.
@@ -54,6 +55,7 @@ class BaseReading:
             Unavailable: the state server is away.
         """
         self._next += 1
+        self._lease.fresh = False  # also within one lease: another snapshot may take this one's place
         self._lease.advance_base(self.base.token, self._next, members_change)
 
     def finish(self, members_change: int | None) -> None:

@@ -8,7 +8,7 @@ local generation, id, batch_id, of_dead, fields = ARGV[1], ARGV[2], ARGV[3], ARG
 if redis.call('HGET', segment_key, 'generation') ~= generation
   or not redis.call('HGET', segment_key, 'context_kind') then return {'gone'} end
 local floor = redis.call('HGET', head_key(generation), 'floor')
-if floor and tonumber(ms_of(id)) < tonumber(ms_of(floor)) then return {'below'} end
+if floor and after(floor, id) then return {'below'} end
 local key = late_entry_key(generation, id)
 local there = redis.call('HGET', key, 'b')
 if of_dead then
