@@ -14,6 +14,10 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
 _WATCH_SECONDS = 0.5  # how soon a process notices where the kernel does not tell it; one getppid each
 
+# After so long, a role that was told to stop ends whatever it is at: orchestrators and `segsync up` kill after ten.
+LAST_RESORT_SECONDS = 9.0
+_CUT_SHORT = 1
+
 _ready_fd: int | None = None
 # Shared with every process that is forked from here on: Celery's own flag stays in the parent.
 _stop = mmap.mmap(-1, 1)
@@ -30,6 +34,47 @@ def request_stop() -> None:
 def stop_requested() -> bool:
     """Whether this process, or the one that it was forked from, was told to stop. Costs next to nothing."""
     return _stop[0] == 1
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask a role to stop. SIGHUP is one of them, unless it is ignored: then ``nohup`` started it."""
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *([signal.SIGHUP] if hangs_up else [])]
+
+
+class LastResort:
+    """Ends the process nine seconds after it was told to stop, if it is still there then, with exit code 1.
+
+    Make it early. It waits in a thread of its own, from the beginning: what is called from a handler of signals must
+    not take the locks that starting one takes.
+    """
+
+    def __init__(self, role: str, *, seconds: float = LAST_RESORT_SECONDS) -> None:
+        self._role = role
+        self._seconds = seconds
+        self._read, self._write = os.pipe()
+        threading.Thread(target=self._wait, name="last-resort", daemon=True).start()
+
+    def arm(self, number: int = 0) -> None:
+        """Let the time begin: at that signal, or for another reason. Safe in a handler of signals, and again."""
+        os.write(self._write, bytes([number]))
+
+    def _wait(self) -> None:
+        number = os.read(self._read, 1)[0]
+        why = signal.Signals(number).name if number else "of itself"
+        self._say("info", f"{self._role}.stopping", why)
+        time.sleep(self._seconds)
+        self._say("error", f"{self._role}.cut_short", why)
+        os._exit(_CUT_SHORT)
+
+    def _say(self, level: str, event: str, why: str) -> None:
+        import structlog  # noqa: PLC0415 - commands that never stop must answer at once
+
+        log = getattr(structlog.get_logger(__name__), level)
+        # The pipe may be full, and its reader gone; the thread that holds the log's lock may be the one that hangs.
+        saying = threading.Thread(target=log, args=(event,), kwargs={"why": why}, daemon=True)
+        saying.start()
+        saying.join(_WATCH_SECONDS)
 
 
 def end_with_parent(parent: int | None = None) -> None:

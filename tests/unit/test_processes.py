@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 
 def run(script: str) -> list[str]:
@@ -50,3 +51,48 @@ from worker.processes import request_stop
 request_stop()
 subprocess.run([sys.executable, "-c", "from worker.processes import stop_requested; print(stop_requested())"])
 """) == ["False"]
+
+
+def end(script: str) -> tuple[int, float]:
+    """The exit code of a script whose output nobody reads, and the seconds after which it came."""
+    began = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            return process.wait(20), time.monotonic() - began
+        finally:
+            process.kill()
+
+
+HANGS = """
+import os, sys, time
+from worker.processes import LastResort
+last_resort = LastResort("test", seconds=1.0)
+"""
+
+
+def test_the_last_resort_ends_a_process_that_hangs() -> None:
+    code, seconds = end(f"{HANGS}\nlast_resort.arm(15)\nlast_resort.arm(15)\ntime.sleep(60)")
+    assert code == 1
+    assert 1.0 <= seconds < 5.0
+
+
+def test_the_last_resort_ends_a_process_whose_log_nobody_reads() -> None:
+    full = "os.set_blocking(1, False)\ntry:\n    while True: os.write(1, b'x' * 65536)\nexcept BlockingIOError: pass\n"
+    code, _ = end(f"{HANGS}\n{full}\nos.set_blocking(1, True)\nlast_resort.arm()\nprint('x' * 65536)")
+    assert code == 1
+
+
+def test_the_last_resort_does_nothing_to_a_process_that_ends_by_itself_or_was_never_told() -> None:
+    assert end(f"{HANGS}\nlast_resort.arm()\nsys.exit(5)")[0] == 5
+    assert end(f"{HANGS}\ntime.sleep(2)\nsys.exit(6)")[0] == 6
+
+
+def test_a_hangup_asks_to_stop_unless_the_process_was_started_to_survive_it() -> None:
+    script = """
+import signal
+from worker.processes import stop_signals
+print(*(number.name for number in stop_signals()))
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+print(*(number.name for number in stop_signals()))
+"""
+    assert run(script) == ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM", "SIGINT", "SIGQUIT"]

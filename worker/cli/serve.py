@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+from collections.abc import Iterator
 from functools import partial
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -33,7 +36,7 @@ def command(
     import uvicorn
 
     from worker.cli.listener import BACKLOG, listen, url_of
-    from worker.processes import announce_ready, return_freed_memory
+    from worker.processes import LastResort, announce_ready, return_freed_memory, stop_signals
     from worker.receiver.app import create_receiver
 
     settings = load_role_settings(strict=strict)
@@ -46,7 +49,20 @@ def command(
         else listen(host or settings.host, settings.port if port is None else port)
     )
 
+    last_resort = LastResort("receiver")
+
     class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn's own ends the process by the signal once more when all is done, as if nothing had been.
+            for number in stop_signals():
+                signal.signal(number, self.handle_exit)
+            yield
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            last_resort.arm(sig)
+            super().handle_exit(sig, frame)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
@@ -70,7 +86,7 @@ def command(
             timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         )
     )
-    with contextlib.closing(listener), contextlib.suppress(KeyboardInterrupt):
+    with contextlib.closing(listener):
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(_STARTUP_FAILURE)
