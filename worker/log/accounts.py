@@ -10,6 +10,7 @@ import redis
 
 from worker.log import keyspace
 from worker.log.dead import decode_letter
+from worker.log.lease import Lease
 from worker.log.position import START
 from worker.log.scripts import script
 from worker.log.upkeep import NO_LIFE, read_lives
@@ -148,6 +149,20 @@ def hollow(client: redis.Redis, segment: SegmentId, entry_ids: Sequence[str]) ->
         looks = zip(ids, replies[::2], replies[1::2], strict=True)
         found += [entry_id for entry_id, there, listed in looks if listed is not None and not there]
     return found
+
+
+def note_members(client: redis.Redis, lease: Lease, members: int) -> bool:
+    """Make it the segment's exact count that the leased store has so many members, as the log says (rule 22).
+
+    Returns:
+        Whether it is: not when something waits in the log, or may still land in the store.
+
+    Raises:
+        Unavailable: the state server is away; it may be noted.
+    """
+    segment = lease.segment
+    base = keyspace.base(segment.environment_id, segment.segment_key)
+    return bool(script("count")(client, base, segment.generation, lease.store_id, lease.token, members))
 
 
 def _portions(entry_ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -2,7 +2,8 @@
 
 The store is scanned once for a group of segments, without holding anybody up; what looks wrong then may only be on its
 way. So each suspicion is looked at again under the segment's lease, where nothing moves: what the log amounts to at the
-cursor is what the store must hold.
+cursor is what the store must hold, but for members about whom something waits behind the cursor: of them, the store may
+have been further before.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from dataclasses import dataclass, field
 import structlog
 
 from worker.errors import LeaseLost, Unavailable
+from worker.log.accounts import note_members
 from worker.log.late import void_cursor
-from worker.log.lease import Lease
+from worker.log.lease import Behind, Lease
 from worker.log.position import order
 from worker.log.segments import read_segments
 from worker.model import SegmentId, StoreRecord
 from worker.stores import SegmentStore, WriteSession
 from worker.stores.layout import context_hashes
 from worker.sync.taking import take_lease
-from worker.sync.truth import included_members
+from worker.sync.truth import decided_after, included_members
 from worker.wiring import Wiring
 
 # So many members of segments are compared in one scan of the store: some 100 bytes each.
@@ -50,6 +52,7 @@ class Comparison:
         wrong: segment key -> how many are missing, and how many strays there are.
         uncertain: segments that could not be judged: drains held them all the while, or something of theirs may still
             land.
+        counted: segments whose count of members was approximate, and is exact now.
         repaired: what was missing is on its way, and strays are gone.
     """
 
@@ -60,6 +63,7 @@ class Comparison:
     strays: int = 0
     sampled: bool = False
     repaired: bool = False
+    counted: int = 0
     uncertain: list[str] = field(default_factory=list)
     wrong: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -111,6 +115,7 @@ class Audit:
         self._sample = sample
         self._progress = progress
         self._stopping = stopping
+        self._approximate: set[SegmentId] = set()
 
     def run(self, segment_keys: Sequence[str] | None = None) -> Comparison:
         """Compare these segments, or all that the environment has.
@@ -129,7 +134,7 @@ class Audit:
             for segment in group:
                 missing, strays, members = suspects[segment]
                 done.members += members
-                if missing or strays:
+                if missing or strays or segment in self._approximate:
                     self._confirm(store, segment, missing, strays, done)
                 done.segments += 1
                 self._progress(done.segments)
@@ -141,14 +146,22 @@ class Audit:
         keys = sorted(self._wiring.segment_keys.registered(environment_id) if segment_keys is None else segment_keys)
         group: list[SegmentId] = []
         members = 0
+        counts_members = self._sample is None and self._counts_members()
         for found in read_segments(self._wiring.client, environment_id, keys):
             if group and members + found.members > GROUP_MEMBERS:
                 yield group
                 group, members = [], 0
-            group.append(SegmentId(environment_id, found.segment_key, found.generation))
+            segment = SegmentId(environment_id, found.segment_key, found.generation)
+            group.append(segment)
             members += max(found.members, 0)
+            if counts_members and not found.members_exact:
+                self._approximate.add(segment)
         if group:
             yield group
+
+    def _counts_members(self) -> bool:
+        stores = self._wiring.directory.fresh().stores_of(self._record.environment_id)
+        return bool(stores) and stores[0].store_id == self._record.store_id
 
     def _suspects(
         self, store: SegmentStore, group: Sequence[SegmentId]
@@ -204,35 +217,52 @@ class Audit:
                 done.uncertain.append(segment.segment_key)
                 return
             try:
-                lost, stray = self._really_wrong(store, lease, missing, strays)
+                lost, stray, members = self._really_wrong(store, lease, missing, strays)
                 if self._repair and stray:
                     session.remove_hashes(segment.ref, stray, lease.renew)
-                lease.release(clean=True, exact=not stray)
+                right = not lost and (self._repair or not stray)
+                counted = right and segment in self._approximate and note_members(self._wiring.client, lease, members)
+                self._let_go(lease, exact=counted or not stray)
             except LeaseLost:
                 done.uncertain.append(segment.segment_key)
                 lease.rewind()
+                self._index(segment)
+                return
+            except Behind:  # with its memory short, the state server compacts what no store holds on to
+                done.uncertain.append(segment.segment_key)
+                self._let_go(lease, exact=True)
                 return
             except Unavailable as error:
                 with suppress(LeaseLost, Unavailable):
                     lease.release(clean=not error.fate_unknown, exact=False)
                 raise
+        done.counted += counted
         if lost or stray:
             done.add(segment, len(lost), len(stray))
         if self._repair and lost:
             void_cursor(self._wiring.client, segment, self._record.store_id)
-            self._wiring.upkeep.index([segment], ticket=f"repair-{self._wiring.upkeep.server_ms()}")
+            self._index(segment)
 
     def _really_wrong(
         self, store: SegmentStore, lease: Lease, missing: list[bytes], strays: list[bytes]
-    ) -> tuple[list[bytes], list[bytes]]:
-        """Who is missing, and who is a stray, of those who seemed to be: as of the cursor, where nothing moves."""
+    ) -> tuple[list[bytes], list[bytes], int]:
+        """Who is missing, and who is a stray, of those who seemed so; and how many there should be, at the cursor."""
         segment = lease.segment
         right = set(self._truth(segment, lease.position, lease.renew))
-        wanted = [hashed for hashed in missing if hashed in right]
-        unwanted = [hashed for hashed in strays if hashed not in right]
+        waiting = set(context_hashes(list(decided_after(self._wiring, segment, lease.position, lease.renew))))
+        wanted = [hashed for hashed in missing if hashed in right and hashed not in waiting]
+        unwanted = [hashed for hashed in strays if hashed not in right and hashed not in waiting]
         lost = [hashed for hashed, there in zip(wanted, store.includes(segment.ref, wanted), strict=True) if not there]
         left = [hashed for hashed, there in zip(unwanted, store.includes(segment.ref, unwanted), strict=True) if there]
-        return lost, left
+        return lost, left, len(right)
+
+    def _let_go(self, lease: Lease, *, exact: bool) -> None:
+        if lease.release(clean=True, exact=exact):
+            self._index(lease.segment)
+
+    def _index(self, segment: SegmentId) -> None:
+        """What came while the lease was held has no wake-up: the sweeper sends one."""
+        self._wiring.upkeep.index([segment], ticket=f"audit-{self._wiring.upkeep.server_ms()}")
 
     def _take(self, store: SegmentStore, session: WriteSession, segment: SegmentId) -> Lease | None:
         """The segment's lease, once its drains leave it; None when they do not, or the cursor is below the snapshot."""
@@ -246,6 +276,6 @@ class Audit:
             time.sleep(_AGAIN_SECONDS)
         base = self._wiring.snapshots.base(segment)
         if base is not None and order(found.position) < order(base.position):
-            found.release(clean=True)
+            self._let_go(found, exact=True)
             return None
         return found

@@ -54,6 +54,25 @@ def included_members(
     )
 
 
+def decided_after(
+    wiring: Wiring, segment: SegmentId, position: str, meanwhile: Callable[[], object] = lambda: None
+) -> set[str]:
+    """Everybody about whom an entry after a position says something; ``meanwhile`` as with ``included_members``.
+
+    Raises:
+        Behind: the log does not go back so far any more.
+        Unavailable: the state server is away, or lacks what it takes to read an entry.
+    """
+    found: set[str] = set()
+    while entries := wiring.drain_log.read(segment, position, most_bytes=_READ_BYTES, most_entries=_READ_ENTRIES):
+        for entry in entries:
+            meanwhile()
+            if not entry.dead:
+                found.update(read_members(wiring, entry))
+        position = entries[-1].entry_id
+    return found
+
+
 def _decided(
     wiring: Wiring,
     segment: SegmentId,
