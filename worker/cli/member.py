@@ -15,8 +15,10 @@ def command(
     data_dir: DataDir = None,
 ) -> None:
     """Show which segments a context key is in, read from the store that SDKs read."""
+    from worker.errors import Unavailable
     from worker.log.segments import read_segments
 
+    away = False
     with open_wiring(data_dir) as wiring:
         for environment in environments(wiring):
             keys = wiring.segment_keys.registered(environment.environment_id)
@@ -25,11 +27,18 @@ def command(
                 for segment in read_segments(wiring.client, environment.environment_id, keys)
             }
             for record in wiring.stores_of(environment.environment_id):
-                store = wiring.stores.get(record.store_id)
-                refs = sorted(store.included(context_key)) if store else []
                 print(f"{environment.environment_key}, store {record.name}: ", end="")
+                store = wiring.stores.get(record.store_id)
+                try:
+                    refs = sorted(store.included(context_key)) if store else []
+                except Unavailable as error:
+                    print(f"away ({error})")
+                    away = True
+                    continue
                 # Refs of other generations, or of nobody's segments, are in the store but no SDK asks for them.
                 found = [known[ref] for ref in refs if ref in known]
                 print(f"in {len(found)} of {len(known)} segments")
                 for segment in found:
                     print(f"  {segment.segment_key}{f'  ({printable(segment.name)})' if segment.name else ''}")
+    if away:
+        raise typer.Exit(1)
