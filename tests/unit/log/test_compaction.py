@@ -7,6 +7,7 @@ import redis
 from log_builders import SEGMENT, STORE, append, batch, commit_snapshot, drain_all, last, offer_snapshot, take
 
 from worker.log import keyspace
+from worker.log.compaction import Compaction
 from worker.log.dead import DeadLetter
 from worker.log.lease import DrainLog, Lease
 from worker.log.position import START, before, ms_of
@@ -140,3 +141,10 @@ def test_a_log_without_entries_left_knows_what_it_has_taken(client: redis.Redis)
     base = Snapshots(client).base(SEGMENT)
     assert base is not None
     assert [str(base.batches_total).encode(), str(base.bytes_total).encode()] == totals
+
+
+def test_a_snapshot_that_is_committed_can_be_abandoned_no_more(client: redis.Redis) -> None:
+    draft = Compaction(client).draft(SEGMENT)
+    draft.token = commit_snapshot(client, "ann")
+    draft.abandon()
+    assert client.exists(key(f"snapshot:{draft.token}")) == 1
