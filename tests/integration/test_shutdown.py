@@ -377,6 +377,7 @@ def test_a_receiver_whose_state_server_hangs_stops_in_time_and_nothing_lands_tha
     [warm, body] = Workload(deployment.environment_id, seed=7).bodies(2)
     assert Partner(deployment, url, warm).finish() == 204
     before = log_entries(deployment)
+    stalled = Partner(deployment, url, body)
     deployment.state.freeze()
     partner = Partner(deployment, url, body)
     statuses: list[int | None] = []
@@ -387,4 +388,5 @@ def test_a_receiver_whose_state_server_hangs_stops_in_time_and_nothing_lands_tha
     sending.join()
     deployment.state.thaw()
     assert statuses[0] in {None, 503}
+    assert stalled.status() not in {200, 204}
     assert log_entries(deployment) == before

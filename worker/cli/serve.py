@@ -52,6 +52,8 @@ def command(
     last_resort = LastResort("receiver")
 
     class Server(uvicorn.Server):
+        told_to_stop = False
+
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             # uvicorn's own ends the process by the signal once more when all is done, as if nothing had been.
@@ -60,6 +62,7 @@ def command(
             yield
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.told_to_stop = True
             last_resort.arm(sig)
             super().handle_exit(sig, frame)
 
@@ -88,5 +91,5 @@ def command(
     )
     with contextlib.closing(listener):
         server.run(sockets=[listener])
-    if not server.started:
+    if not (server.started or server.told_to_stop):
         raise typer.Exit(_STARTUP_FAILURE)
