@@ -50,9 +50,12 @@ def built(log: Batches, passes: list[list[str]], floor: str = START) -> list[byt
 def write(store: set[str], chunks: list[bytes], position: str, beside: Changes = snapshot.NO_CHANGES) -> set[str]:
     """What a drain from that position makes of a store."""
     store = set(store)
+    told: set[str] = set()
     for number, chunk in enumerate(chunks, 1):
         add, remove = decisions_after(chunk, position, beside, final=number == len(chunks))
-        assert not {*add} & {*remove}
+        assert len({*add, *remove}) == len(add) + len(remove)
+        assert told.isdisjoint((*add, *remove)), "each member belongs to one chunk"
+        told.update(add, remove)
         store = (store | {*add}) - {*remove}
     return store
 

@@ -247,6 +247,24 @@ def test_the_floor_stays_below_what_may_come_back_to_life(redis_client: redis.Re
     assert (world.head("floor"), world.truth()) == (f"{ms_of(accident) - 1}-0", {"b", "x"})
 
 
+def test_a_store_that_went_back_keeps_the_floor_down_and_nothing_from_being_folded(redis_client: redis.Redis) -> None:
+    world, first, second = two_stores(redis_client)
+    accidents = []
+    for person in "ab":
+        accidents.append(world.accept(person))
+        world.drain(first, kill=accidents[-1])
+    world.accept("c")
+    world.drain_all()
+    world.compact()
+    for accident in accidents:
+        world.replay(accident)
+        world.drain(first)
+        assert world.compact(floor_ms=world.now_ms()).outcome == "folded"
+    assert order(world.head("floor")) <= order(world.cursor(second)) < order(accidents[0])
+    world.drain(second)
+    assert world.stores[second] == set("abc")
+
+
 def test_a_log_where_nothing_comes_any_more_forgets_once_who_left_it(redis_client: redis.Redis) -> None:
     world = World(redis_client, dead_retention_seconds=60)
     world.accept("abc")
