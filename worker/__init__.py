@@ -5,7 +5,7 @@ The house has five floors; a module imports only from floors below its own (impo
     __main__.py  cli/                      5  how people start and reach it: up, the roles, segments, manifest tools
     asgi.py  celery.py                     4  the roles' entries: small front doors
     receiver/                              3  the webhook: authenticate, cap, validate, append, answer; explanations
-    sync/                                  3  drain (lease, read, fold, write, advance), sweep, heartbeat, trim; tasks
+    sync/                                  3  drain (lease, read, fold, write, advance), sweep, heartbeat, compaction; tasks
     wiring.py                              3  the composition root: settings -> log, records, stores
     manifest/                              2  manifest file -> RequestParser -> compiled decoder; response body; lint
     log/                                   2  segment log: keyspace, append, lease, upkeep; lua/
