@@ -21,8 +21,10 @@ from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, Payload
 from worker.processes import stop_requested
 from worker.sync.isolated_child import LENGTH, Answer, Bug, OutOfMemory, Parsed, Question, Ready, Refused, Unreadable
 
-# The largest body there can be takes a few seconds; what takes longer than this will not end.
+# What takes longer than both together will not end: the slowest bodies take a third of a second a MiB, and more where
+# others want the processor, too.
 PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS_PER_MIB = 1.0
 # Several times what the members of the largest body take.
 MOST_BYTES = 4 * 1024**3
 # Whoever kills a whole worker with -9 kills the child a moment before or after it: by then the worker is gone, too.
@@ -160,7 +162,8 @@ class IsolatedParser:
 
     def _exchange(self, child: subprocess.Popen[bytes], frame: bytes, meanwhile: Callable[[], object] | None) -> Answer:
         """Send a frame, unless it is empty, and return the answer."""
-        watch = _Watch(self._patience_seconds, self._stopping, meanwhile)
+        patience = self._patience_seconds + PATIENCE_SECONDS_PER_MIB * len(frame) / 2**20
+        watch = _Watch(patience, self._stopping, meanwhile)
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -226,7 +229,7 @@ class _Watch:
                 if self._stopping_seconds >= STOP_SECONDS:
                     raise ParserInterrupted("the worker is told to stop, and the isolated parser takes too long")
             if self._waited_seconds >= self._patience_seconds:
-                raise ParserCrashed(f"took longer than {self._patience_seconds:g} s")
+                raise ParserCrashed(f"took longer than {self._patience_seconds:.3g} s")
             if self._meanwhile is not None:
                 self._meanwhile()
 
