@@ -16,6 +16,8 @@ from worker.state import state_errors
 
 # One reply's worth of the entries beside the stream.
 PAGE_BYTES = 4 * 1024 * 1024
+# What an entry takes beside its data: bounds are for memory, and a batch may say nothing.
+ENTRY_BYTES = 256
 
 
 class SnapshotReplaced(Exception):
@@ -97,7 +99,7 @@ class Snapshots:
             page = [unpack(found[i], found[i + 1], 0) for i in range(0, len(found), 2)]
             late += page
             if left is not None:
-                left -= sum(len(entry.data) for entry in page)
+                left -= sum(len(entry.data) + ENTRY_BYTES for entry in page)
             if more == b"0" or (left is not None and left <= 0):
                 break
             from_ = late[-1].entry_id

@@ -13,7 +13,7 @@ from worker.log.entry import Entry
 from worker.log.lease import Behind
 from worker.log.position import START, ms_of, order
 from worker.log.snapshot import Changes, merge
-from worker.log.snapshots import Base, SnapshotReplaced
+from worker.log.snapshots import ENTRY_BYTES, Base, SnapshotReplaced
 from worker.model import SegmentId
 from worker.processes import stop_requested
 from worker.state import memory_share
@@ -239,7 +239,7 @@ class _Pass:
         for entry in entries:
             if order(entry.entry_id) > order(upto) or self._full:
                 return False
-            self._bytes += len(entry.data)
+            self._bytes += len(entry.data) + ENTRY_BYTES
             if entry.dead:
                 self._passed.append(entry.entry_id)
             else:
