@@ -32,19 +32,22 @@ def main() -> int:
         print(f"what it left is in {place}", file=sys.stderr)
         raise
     print(done.report(), flush=True)
-    return _report(done, place, seed, asked.seconds)
+    return _report(done, place, asked)
 
 
-def _report(done: Run, place: Path, seed: int, seconds: int) -> int:
+def _report(done: Run, place: Path, asked: argparse.Namespace) -> int:
     problems = done.all_problems()
     if not problems:
-        shutil.rmtree(place, ignore_errors=True)
+        if asked.keep:
+            print(f"logs and data are in {place}")
+        else:
+            shutil.rmtree(place, ignore_errors=True)
         return 0
     (place / "problems.json").write_text(json.dumps(problems, indent=1))
     for problem in problems[:_SHOWN]:
         print(f"\n{problem[:600]}", file=sys.stderr)
     print(f"\n{len(problems)} problems; logs and data are in {place}", file=sys.stderr)
-    print(f'the same faults again: make chaos ARGS="--seed {seed} --seconds {seconds}"', file=sys.stderr)
+    print(f'the same faults again: make chaos ARGS="--seed {done.seed} --seconds {asked.seconds}"', file=sys.stderr)
     return 1
 
 
@@ -52,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seed", type=int, help="the same seed plans the same faults; default: a random one")
     parser.add_argument("--seconds", type=int, default=300, help="for how long in all, about")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data of a good run, too")
     return parser.parse_args()
 
 

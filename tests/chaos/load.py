@@ -15,12 +15,15 @@ from chaos.history import REFUSED, TRY_AGAIN, Attempt, History, Payload, now
 
 # Few enough that every one of them is added and removed many times over.
 PEOPLE = 400
+# The same of those whom only huge payloads name: more than a store is sent at once, before it has answered.
+CROWD = 9000
 COHORTS = 3
 # Longer than a receiver ever lets a sender wait; as long as LaunchDarkly's partners have.
 PATIENCE_SECONDS = 10.0
 # What a payload that only this run knows adds: see Payload.witness.
 _WITNESS_SHARE = 0.25
 _LARGE_SHARE = 0.01
+_HUGE_SHARE = 0.005
 # Of the bodies whose parsing kills or is refused, and of those that kill: each holds up its segment for a lease.
 _FAULTY_SHARE = 0.02
 _CRASHING_SHARE = 0.03
@@ -50,6 +53,8 @@ def make_body(dice: Random, name: str) -> Body:
     integration = dice.choice(["chaos-split", "chaos-flags", "chaos-action"])
     size = dice.randint(100, 300) if dice.random() < _LARGE_SHARE else dice.randint(1, 16)
     people = [f"person-{dice.randrange(PEOPLE):03}" for _ in range(size)]
+    if dice.random() < _HUGE_SHARE:
+        people += [f"crowd-{number:04}" for number in dice.sample(range(CROWD), dice.randint(4500, 8000))]
     witness = name if dice.random() < _WITNESS_SHARE else None
     make = {"chaos-split": _split, "chaos-flags": _flags, "chaos-action": _action}[integration]
     document, changes = make(dice, people, witness)
@@ -63,7 +68,8 @@ def make_body(dice: Random, name: str) -> Body:
 def _split(dice: Random, people: list[str], witness: str | None) -> tuple[dict[str, Any], Changes]:
     """Two arrays; who stands in both is out, for removals are read last."""
     add = [person for person in people if dice.random() < 0.55] + ([witness] if witness else [])
-    remove = [person for person in people if person not in add or dice.random() < 0.1]
+    added = set(add)
+    remove = [person for person in people if person not in added or dice.random() < 0.1]
     cohort = dice.randrange(COHORTS)
     document = {
         "cohort": {"id": f"c{cohort}", "name": f"Split {cohort}"},

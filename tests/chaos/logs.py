@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import msgspec
 import redis
@@ -13,6 +13,8 @@ import reference_parser
 import zstandard
 
 Position = tuple[int, int]
+# From this number on, within a millisecond, positions are of what was never appended to the stream.
+_BESIDE = 10**12
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class LogEntry:
 
     Attributes:
         position: milliseconds and number; the entries of a log take effect in this order.
+        batch_id: of the accepted request.
         marker: of the attempt whose body it holds.
         members: what it says of its segment, read from the body by the requestParser that the entry names.
         state: "live", or why it is skipped: "dead", "discarded", "moved".
@@ -29,11 +32,26 @@ class LogEntry:
 
     segment: str
     position: Position
+    batch_id: str
     marker: str
     body: bytes
     members: Mapping[str, bool]
     state: str = "live"
     late: bool = False
+
+
+@dataclass(frozen=True)
+class KeptRefusal:
+    """A body that was answered 400, as it is kept.
+
+    Attributes:
+        marker: of the attempt.
+        status: "rejected", "replayed", "discarded".
+    """
+
+    batch_id: str
+    marker: str
+    status: str
 
 
 @dataclass
@@ -49,25 +67,91 @@ class Logs:
     problems: list[str] = field(default_factory=list)
 
 
-class _Unreadable(Exception):
+class Unreadable(Exception):
     """Raised when an entry is not what it should be."""
 
 
+class LogReader:
+    """Reads logs again and again, and remembers every entry: what is folded into a snapshot is not lost to it."""
+
+    def __init__(self, environment_id: str) -> None:
+        self._environment_id = environment_id
+        self._entries: dict[str, dict[str, LogEntry]] = {}
+        self._read_upto: dict[str, str] = {}
+        self._problems: list[str] = []
+
+    def read_news(self, client: redis.Redis) -> None:
+        """Read what was appended or inserted since; ``client`` replies with bytes.
+
+        Raises:
+            redis.RedisError: the state server is away; what was read is kept.
+        """
+        reader = _Reader(client)
+        for key, segment, log in self._segments(reader):
+            known, upto = self._entries.setdefault(log, {}), self._read_upto.get(log, "0-0")
+            beside = {position for position, entry in known.items() if entry.late}
+            for position, fields, late in reader.raw(log, upto, beside):
+                if not late:
+                    self._read_upto[log] = position
+                    if position in known:
+                        continue  # what lies beside the stream stands for it
+                try:
+                    known[position] = reader.entry(key, segment["cohort_id"].decode(), position, fields, late=late)
+                except Unreadable as fault:
+                    self._problems.append(f"{key} {position}: {fault}")
+
+    def logs(self, client: redis.Redis) -> Logs:
+        """Every entry of every log, in order of position, with what has become of each.
+
+        Raises:
+            redis.RedisError: the state server is away.
+        """
+        self.read_news(client)
+        reader, found = _Reader(client), Logs(problems=list(dict.fromkeys(self._problems)))
+        for key, segment, log in self._segments(reader):
+            letters = {name: json.loads(text)["status"] for name, text in reader.hash(f"{log}:dead").items()}
+            entries = self._entries.get(log, {})
+            found.entries[key] = sorted(
+                (replace(entry, state=letters.get(position, "live")) for position, entry in entries.items()),
+                key=lambda entry: entry.position,
+            )
+            found.problems += [f"{key}: {position} is dead, and not there" for position in letters.keys() - entries]
+            found.problems += _gaps(key, reader.hash(f"{log}:head"), entries)
+            if segment["members_exact"] == b"1":
+                found.exact_counts[key] = int(segment["members"])
+        return found
+
+    def _segments(self, reader: _Reader) -> Iterator[tuple[str, dict[str, bytes], str]]:
+        """Segment key, its facts, and the beginning of its log's keys."""
+        for key in sorted(reader.hash(f"segsync:{{{self._environment_id}}}:segments")):
+            base = f"segsync:{{{self._environment_id}/{key}}}"
+            segment = reader.hash(f"{base}:segment")
+            if "generation" in segment:  # else registered by a request that was cut before its append
+                yield key, segment, f"{base}:g{segment['generation'].decode()}"
+
+
 def read_logs(client: redis.Redis, environment_id: str) -> Logs:
-    """Every entry of every log, in order of position; ``client`` replies with bytes."""
-    reader, found = _Reader(client), Logs()
-    for key in sorted(reader.hash(f"segsync:{{{environment_id}}}:segments")):
-        base = f"segsync:{{{environment_id}/{key}}}"
-        segment = reader.hash(f"{base}:segment")
-        if "generation" not in segment:
-            continue  # registered by a request that was cut before its append
-        if segment["members_exact"] == b"1":
-            found.exact_counts[key] = int(segment["members"])
-        log = f"{base}:g{segment['generation'].decode()}"
-        found.entries[key] = sorted(
-            reader.entries(log, key, segment["cohort_id"].decode(), found.problems), key=lambda entry: entry.position
-        )
-        found.problems += reader.gaps(log, key)
+    """What the logs hold now; ``client`` replies with bytes."""
+    return LogReader(environment_id).logs(client)
+
+
+def _gaps(key: str, head: Mapping[str, bytes], entries: Mapping[str, LogEntry]) -> Iterator[str]:
+    """What was not seen of what the head says that the stream ever took."""
+    streamed = [name for name, entry in entries.items() if entry.position[1] < _BESIDE]
+    if len(streamed) != int(head.get("batches", b"0")):
+        yield f"{key}: the log took {int(head['batches'])} batches, and {len(streamed)} were seen"
+    last = max(streamed, key=lambda name: entries[name].position, default=None)
+    if last is not None and last.encode() != head.get("last"):
+        yield f"{key}: the last entry is {last}, not {head.get('last', b'nothing').decode()}"
+
+
+def read_refusals(client: redis.Redis) -> dict[str, KeptRefusal]:
+    """Every body that was answered 400 and is kept, by marker; ``client`` replies with bytes."""
+    reader, found = _Reader(client), {}
+    for name in cast("list[bytes]", client.zrange("segsync:{rejected}:index", 0, -1)):
+        fields = reader.hash(f"segsync:{{rejected}}:body:{name.decode()}")
+        marker = json.loads(_plain(fields["codec"], fields["body"]))["marker"]
+        found[marker] = KeptRefusal(name.decode(), marker, fields["status"].decode())
     return found
 
 
@@ -79,75 +163,61 @@ class _Reader:
     def hash(self, key: str) -> dict[str, bytes]:
         return {name.decode(): value for name, value in cast("dict[bytes, bytes]", self._client.hgetall(key)).items()}
 
-    def entries(self, log: str, key: str, cohort_id: str, problems: list[str]) -> Iterator[LogEntry]:
-        """Every entry of a log, in no order."""
-        letters = self.hash(f"{log}:dead")
-        for position, fields, late in self._raw(log):
-            letter = letters.get(position)
-            try:
-                body = self._body(fields)
-                marker, members = self._read(fields, body, cohort_id)
-            except _Unreadable as fault:
-                problems.append(f"{key} {position}: {fault}")
-            else:
-                state = "live" if letter is None else str(json.loads(letter)["status"])
-                milliseconds, number = map(int, position.split("-"))
-                yield LogEntry(key, (milliseconds, number), marker, body, members, state, late)
+    def entry(self, key: str, cohort_id: str, position: str, fields: Mapping[str, bytes], *, late: bool) -> LogEntry:
+        """Make sense of an entry.
 
-    def gaps(self, log: str, key: str) -> Iterator[str]:
-        """What the stream lacks of what its head says that it took; nothing if some of it was trimmed."""
-        head = self.hash(f"{log}:head")
-        if head.get("trimmed", b"0-0") != b"0-0":
-            return
-        held = int(cast("Any", self._client.xlen(f"{log}:log")))
-        last = [name for name, _ in cast("list[tuple[bytes, Any]]", self._client.xrevrange(f"{log}:log", "+", "-", 1))]
-        if held != int(head.get("batches", b"0")):
-            yield f"{key}: the log took {int(head['batches'])} batches and holds {held}"
-        if last and last != [head.get("last")]:
-            yield f"{key}: the last entry is {last[0].decode()}, not {head.get('last', b'nothing').decode()}"
+        Raises:
+            Unreadable: it is not what it should be.
+        """
+        body = self._body(fields)
+        marker, members = self._read(fields, body, cohort_id)
+        milliseconds, number = map(int, position.split("-"))
+        return LogEntry(key, (milliseconds, number), fields["b"].decode(), marker, body, members, late=late)
 
-    def _raw(self, log: str) -> Iterator[tuple[str, dict[str, bytes], bool]]:
-        """Position, fields, and whether it lies beside the stream. What lies beside it stands for what lies in it."""
-        late = [name.decode() for name in cast("list[bytes]", self._client.zrange(f"{log}:late", 0, -1))]
-        for position in late:
-            yield position, self.hash(f"{log}:late:{position}"), True
-        hidden, start = set(late), "-"
+    def raw(self, log: str, after: str, beside: Container[str]) -> Iterator[tuple[str, dict[str, bytes], bool]]:
+        """Position, fields, and whether it lies beside the stream.
+
+        Of the stream, only what comes after a position; of what lies beside it, only what is not known yet.
+        """
+        names = [name.decode() for name in cast("list[bytes]", self._client.zrange(f"{log}:late", 0, -1))]
+        for name in names:
+            if name not in beside and (fields := self.hash(f"{log}:late:{name}")):
+                yield name, fields, True
         while batch := cast(
-            "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(f"{log}:log", start, "+", 1000)
+            "list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(f"{log}:log", f"({after}", "+", 1000)
         ):
-            for name, fields in batch:
-                if name.decode() not in hidden:
-                    yield name.decode(), {field.decode(): value for field, value in fields.items()}, False
-            start = f"({batch[-1][0].decode()}"
+            for position, found in batch:
+                yield position.decode(), {field.decode(): value for field, value in found.items()}, False
+            after = batch[-1][0].decode()
 
     def _body(self, fields: Mapping[str, bytes]) -> bytes:
         """The request's bytes: in the entry, beside a slice in it, or with the payload that several segments share."""
         if fields.get("v") != b"1":
-            raise _Unreadable(f"format {fields.get('v')!r}")
+            raise Unreadable(f"format {fields.get('v')!r}")
         if fields["k"] == b"body":
             return _plain(fields["c"], fields["p"])
         if "o" in fields:
             return _plain(fields["d"], fields["o"])
         payload = self.hash(f"segsync:payload:{{{fields['r'].decode()}}}")
         if not payload:
-            raise _Unreadable(f"the payload {fields['r'].decode()} that it shares is gone")
+            raise Unreadable(f"the payload {fields['r'].decode()} that it shares is gone")
         return _plain(payload["codec"], payload["body"])
 
     def _read(self, fields: Mapping[str, bytes], body: bytes, cohort_id: str) -> tuple[str, dict[str, bool]]:
         """A body's marker, and what it says of one cohort."""
         parser = self._parsers.get(fields["m"].decode())
         if parser is None:
-            raise _Unreadable(f"requestParser {fields['m'].decode()} is not kept")
+            raise Unreadable(f"requestParser {fields['m'].decode()} is not kept")
         try:
             marker = json.loads(body)["marker"]
             members = read_members(body, parser.decode(), cohort_id)
         except (ValueError, KeyError, reference_parser.Refused) as fault:
-            raise _Unreadable(f"its body cannot be read: {fault!r}") from fault
+            raise Unreadable(f"its body cannot be read: {fault!r}") from fault
         if fields["k"] == b"slice":
             content = _plain(fields["c"], fields["p"])
             added, removed = msgspec.msgpack.decode(content, type=tuple[list[str], list[str]])
             if dict.fromkeys(added, True) | dict.fromkeys(removed, False) != members:
-                raise _Unreadable(f"the slice of {marker} is not what its body says")
+                raise Unreadable(f"the slice of {marker} is not what its body says")
         return marker, members
 
 

@@ -62,9 +62,9 @@ _LANES: dict[str, _Lane] = {
     ),
     "scheduler": _Lane(["kill", "terminate", "freeze"], (15, 45), _PROCESS | {"freeze": _PAST_THE_LEASE}),
     "state": _Lane(
-        ["kill", "crash", "stop", "freeze"],
+        ["kill", "crash", "stop", "freeze", "freeze"],
         (15, 40),
-        {"kill": (0.0, 4.0), "crash": (0.0, 9.0), "stop": (0.0, 9.0), "freeze": (1.0, 12.0)},
+        {"kill": (0.0, 4.0), "crash": (0.0, 9.0), "stop": (0.0, 9.0), "freeze": (2.0, 12.0)},
     ),
     "store": _Lane(
         ["freeze", "crash", "crash", "stop", "wipe", "replace", "roll_back"],

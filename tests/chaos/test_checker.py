@@ -45,7 +45,7 @@ class Past:
         attempt = payload.attempts[number]
         position = (int(attempt.sent * 1000) + after_ms, 0)
         for segment, members in payload.changes.items():
-            entry = LogEntry(segment, position, attempt.marker, attempt.body, members)
+            entry = LogEntry(segment, position, f"batch-{attempt.marker}", attempt.marker, attempt.body, members)
             self.logs.setdefault(segment, []).append(entry)
 
     def check(self, expected: Expected | None = None) -> Verdict:
