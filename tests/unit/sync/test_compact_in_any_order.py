@@ -68,7 +68,8 @@ class AnyOrder:
     def _some(self, choices: Any, *, late: float = 1.0) -> str:
         """One of these positions; with a greater ``late``, rather one of the last."""
         ordered = sorted(choices, key=order)
-        return ordered[int(len(ordered) * (1 - self.chance.random() ** late))] if ordered else ""
+        place = int(len(ordered) * (1 - self.chance.random() ** late))
+        return ordered[min(place, len(ordered) - 1)] if ordered else ""
 
     def _accept(self) -> None:
         self.world.accept(self._people(), self._people(), apart=self.chance.random() < 0.5)
