@@ -35,9 +35,9 @@ def command(
 
     import uvicorn
 
+    from worker.asgi import create_service
     from worker.cli.listener import BACKLOG, listen, url_of
     from worker.processes import LastResort, announce_ready, return_freed_memory, stop_signals
-    from worker.receiver.app import create_receiver
 
     settings = load_role_settings(strict=strict)
     if settings.strict:  # the receiver itself judges a state server that is away now, and warns of one that is not
@@ -74,7 +74,7 @@ def command(
 
     server = Server(
         uvicorn.Config(
-            partial(create_receiver, settings),
+            partial(create_service, settings),
             factory=True,
             loop="uvloop",
             http="httptools",

@@ -76,7 +76,9 @@ class Planner:
     def _read(self, replay: Replay) -> None:
         """Find out what the batch is today, and where it goes."""
         wiring = self._wiring
-        body, slices = self._body(replay)
+        body, slices = stored_body(wiring, replay.entries)
+        if body is None and not slices:
+            raise _Hopeless("nothing is left of its body")
         current = read_current_parser(wiring.client, replay.integration_key)
         if current is None:
             raise _Hopeless(
@@ -97,24 +99,6 @@ class Planner:
         replay.policy = directory.policy(environment.environment_id, replay.integration_key)
         replay.context_kind, replay.rejected = payload.context_kind, payload.rejected
         self._place(replay, environment.environment_id, payload)
-
-    def _body(self, replay: Replay) -> tuple[bytes | None, dict[DeadEntry, bytes]]:
-        """The request's bytes; where they are gone, the slices that dead entries hold."""
-        slices: dict[DeadEntry, bytes] = {}
-        for batch in replay.entries:
-            if not isinstance(batch.source, DeadEntry):
-                kept = self._wiring.rejected.read(batch.batch_id)
-                if kept is not None:
-                    return kept.body(), {}
-                continue
-            stored = self._wiring.dead_letters.read_batch(batch.source)
-            if stored is not None and stored.body is not None:
-                return stored.body, {}
-            if stored is not None and stored.slice is not None:
-                slices[batch.source] = stored.slice
-        if not slices:
-            raise _Hopeless("nothing is left of its body")
-        return None, slices
 
     def _parse(self, replay: Replay) -> Payload:
         try:
@@ -203,6 +187,27 @@ class Planner:
     def _segments(self, environment_id: str, keys: Sequence[str]) -> list[Segment | None]:
         found = {each.segment_key: each for each in read_segments(self._wiring.client, environment_id, keys)}
         return [found.get(key) for key in keys]
+
+
+def stored_body(wiring: Wiring, entries: Sequence[KeptBatch]) -> tuple[bytes | None, dict[DeadEntry, bytes]]:
+    """A batch's bytes, as the partner sent them; where they are gone, the slices that dead entries hold.
+
+    Raises:
+        Unavailable: the state server is away.
+    """
+    slices: dict[DeadEntry, bytes] = {}
+    for batch in entries:
+        if not isinstance(batch.source, DeadEntry):
+            kept = wiring.rejected.read(batch.batch_id)
+            if kept is not None:
+                return kept.body(), {}
+            continue
+        stored = wiring.dead_letters.read_batch(batch.source)
+        if stored is not None and stored.body is not None:
+            return stored.body, {}
+        if stored is not None and stored.slice is not None:
+            slices[batch.source] = stored.slice
+    return None, slices
 
 
 class _Hopeless(Exception):
