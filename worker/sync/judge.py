@@ -68,7 +68,8 @@ class Judge:
         if not brakes.probe_due(*where):
             raise Braked
         entries = self._lease.read(most_bytes=1024 * 1024, most_entries=PROBE_ENTRIES)
-        faults = [self._fault(entry) for entry in entries if not entry.dead]
+        with IsolatedParser() as isolated:  # among what waits may be one that kills whoever parses it
+            faults = [self._fault(isolated, entry) for entry in entries if not entry.dead]
         if not faults:
             brakes.abstained(*where)
             return
@@ -126,13 +127,17 @@ class Judge:
         payload = isolated.parse(text, entry.content(), entry.policy, meanwhile=self._lease.renew)
         return payload.cohorts[0].members
 
-    def _fault(self, entry: Entry) -> str | None:
+    def _fault(self, isolated: IsolatedParser, entry: Entry) -> str | None:
         """Why an entry would die; None when it would not."""
         self._lease.renew()
+        if entry.kind == "slice":
+            return None
         try:
-            read_members(self._wiring, entry)
+            self._parse_alone(isolated, entry)
         except InvalidBatch as error:
             return error.reason
+        except ParserCrashed:
+            return "crashed"
         return None
 
     def _bury(self, entry: Entry, letter: DeadLetter) -> None:
