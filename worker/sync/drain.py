@@ -98,8 +98,8 @@ def drain(
     except Unavailable as error:
         if error.dependency == "state":
             raise
-        # No wake-up: the sweeper sends one when the circuit says that it is time. A worker that stops leaves it to others
-        # to find out: one server may be both the store that hangs and the one that it would be told to.
+        # No wake-up: the sweeper sends one when the circuit says that it is time. A worker that stops leaves it to
+        # others to find out: one server may be both the store that hangs and the one that it would be told to.
         if not stopping():
             wiring.circuits.failed(store_id, error)
         _log.warning("store.away", store_id=store_id, segment=segment.ref, fault=error.fault, error=str(error))
