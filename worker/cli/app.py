@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import alias, demo, init, manifest, member, policy, rejected_members, roles, segments, serve, store, up
+from worker.cli import (
+    alias,
+    batches,
+    brake,
+    demo,
+    init,
+    manifest,
+    member,
+    policy,
+    rebuild,
+    rejected_members,
+    roles,
+    segments,
+    serve,
+    store,
+    up,
+    verify,
+)
 
 app = typer.Typer(
     name="segsync",
@@ -41,6 +58,10 @@ app.command("segments")(segments.command)
 app.command("member")(member.command)
 app.command("demo")(demo.command)
 app.command("rejected-members")(rejected_members.command)
+app.command("verify")(verify.command)
+app.command("rebuild")(rebuild.command)
+app.add_typer(batches.app, name="batches")
+app.add_typer(brake.app, name="brake")
 app.add_typer(alias.app, name="alias")
 app.add_typer(policy.app, name="policy")
 app.add_typer(store.app, name="store")

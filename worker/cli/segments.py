@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.cli.connection import DataDir, environments, open_wiring
 from worker.cli.console import console, printable
+from worker.cli.held_back import held_back
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
 
 
 def command(data_dir: DataDir = None) -> None:
-    """List segments with their member counts and lag."""
+    """List segments with their member counts and lag, and what holds batches back: brakes, and stores that are away."""
     out = console()
     with open_wiring(data_dir) as wiring:
-        for environment in environments(wiring):
+        found = environments(wiring)
+        for environment in found:
             out.print(_table(wiring, environment.environment_id, environment.environment_key))
+        for line in held_back(wiring, {environment.environment_id for environment in found}):
+            print(printable(line))
 
 
 def _table(wiring: Wiring, environment_id: str, environment_key: str) -> Table | str:

@@ -16,6 +16,7 @@ from worker.cli.connection import (
     open_wiring,
 )
 from worker.cli.console import AsJson, console, print_json, printable
+from worker.cli.held_back import braked
 from worker.cli.store_facts import find_store, moment, read_facts, told
 from worker.cli.store_options import dynamodb_store, has_password, redis_store
 from worker.errors import Misconfigured
@@ -116,12 +117,15 @@ def show_all(as_json: AsJson = False, environment: EnvironmentName = None, data_
         chosen = environments(wiring) if environment is None else [find_environment(wiring, environment)]
         directory = wiring.directory.current
         found = [facts for one in chosen for facts in read_facts(wiring, directory.stores_of(one.environment_id))]
+        brakes = braked(wiring, {one.environment_id for one in chosen})
     if as_json:
         print_json([facts.described() for facts in found])
     elif found:
         _print_table(found)
     else:
         print("There are no stores: `segsync store add` adds one.")
+    for line in () if as_json else brakes:
+        print(printable(line))
 
 
 @app.command("show")
