@@ -116,8 +116,9 @@ def test_a_store_put_back_to_an_old_backup_is_filled_anew_and_loses_its_strays(i
 
 
 def another_wiring(installation: Installation) -> Wiring:
-    """For another thread; its stores are the same ones."""
-    return Wiring(installation.wiring.settings, client=installation.client, opener=lambda _: installation.store)
+    """For another thread; its stores are the same ones. What it closes, it closes for itself alone."""
+    client = redis.Redis(connection_pool=installation.client.connection_pool)
+    return Wiring(installation.wiring.settings, client=client, opener=lambda _: installation.store)
 
 
 def test_another_process_behind_the_store_takes_recent_cursors_back(installation: Installation) -> None:
