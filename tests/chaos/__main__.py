@@ -27,7 +27,7 @@ def main() -> int:
     print(f"chaos: seed {seed}, about {asked.seconds} s", flush=True)
     place = Path(tempfile.mkdtemp(prefix="segsync-chaos-"))
     try:
-        done = run(seed, asked.seconds, place, log=lambda line: print(line, flush=True))
+        done = run(seed, asked.seconds, place, log=lambda line: print(line, flush=True), compact=asked.compact)
     except BaseException:
         print(f"what it left is in {place}", file=sys.stderr)
         raise
@@ -47,7 +47,11 @@ def _report(done: Run, place: Path, asked: argparse.Namespace) -> int:
     for problem in problems[:_SHOWN]:
         print(f"\n{problem[:600]}", file=sys.stderr)
     print(f"\n{len(problems)} problems; logs and data are in {place}", file=sys.stderr)
-    print(f'the same faults again: make chaos ARGS="--seed {done.seed} --seconds {asked.seconds}"', file=sys.stderr)
+    compact = " --compact" if asked.compact else ""
+    print(
+        f'the same faults again: make chaos ARGS="--seed {done.seed} --seconds {asked.seconds}{compact}"',
+        file=sys.stderr,
+    )
     return 1
 
 
@@ -55,6 +59,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seed", type=int, help="the same seed plans the same faults; default: a random one")
     parser.add_argument("--seconds", type=int, default=300, help="for how long in all, about")
+    parser.add_argument(
+        "--compact", action="store_true", help="fold what is half a minute old into snapshots meanwhile"
+    )
     parser.add_argument("--keep", action="store_true", help="keep logs and data of a good run, too")
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from chaos.history import Attempt, Payload
 from chaos.logs import LogEntry, Logs
@@ -32,11 +32,13 @@ class Expected:
 
     Attributes:
         replayed: payloads that were refused and then replayed: they are in their logs as if accepted then.
+        perhaps_replayed: payloads that were refused, of which the replay was begun: they may be in some of their logs.
         dead: payloads that may be dead; of any other, a dead entry is one that was lost.
         discarded: payloads that somebody gave up.
     """
 
     replayed: set[int] = field(default_factory=set)
+    perhaps_replayed: set[int] = field(default_factory=set)
     dead: set[int] = field(default_factory=set)
     discarded: set[int] = field(default_factory=set)
 
@@ -51,6 +53,12 @@ class Verdict:
     disordered: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
+
+    def add(self, other: Verdict) -> None:
+        """Take over what was found at another time."""
+        for promise in fields(self):
+            found = getattr(self, promise.name)
+            found += [problem for problem in getattr(other, promise.name) if problem not in found]
 
     def problems(self) -> list[str]:
         return [*self.lost, *self.unexpected, *self.doubled, *self.disordered, *self.wrong, *self.other]
@@ -104,7 +112,7 @@ def _may_be(states: Collection[str], payload: int, expected: Expected) -> bool:
 def _unexpected(
     segment: str, attempt: Attempt, payload: Payload, entries: Iterable[LogEntry], expected: Expected
 ) -> Iterator[str]:
-    refused = attempt.status in {400, 429} and payload.number not in expected.replayed
+    refused = attempt.status in {400, 429} and payload.number not in expected.replayed | expected.perhaps_replayed
     for entry in entries:
         where = f"{segment}: {attempt.marker} at {entry.position}"
         if refused and entry.state == "live":

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 import redis
 from servers import ValkeyServer
@@ -22,6 +23,7 @@ from chaos.plan import Fault
 _HINTS = "segsync:celery:segsync.drain"
 # With so many payloads a second, somebody has something to write by then.
 _UNTIL_SOMEBODY_WRITES_SECONDS = 0.7
+_INSIST_SECONDS = 60.0
 _COUNTED = {
     "kill": "kills",
     "crash": "kills",
@@ -31,6 +33,8 @@ _COUNTED = {
     "wipe": "wiped",
     "replace": "wiped",
     "roll_back": "rolled back",
+    "off": "switched off",
+    "add_again": "added again",
 }
 
 Log = Callable[[str], None]
@@ -39,23 +43,23 @@ Log = Callable[[str], None]
 class Storm:
     """Everything that a plan breaks, broken and mended."""
 
-    def __init__(self, installation: Installation, faults: Sequence[Fault], seed: int, log: Log) -> None:
+    def __init__(self, installation: Installation, seed: int, log: Log) -> None:
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         self._installation = installation
         self._dice = Random(f"{seed}:storm")
         self._log = log
-        self._by_target: dict[str, list[Fault]] = defaultdict(list)
-        for fault in faults:
-            self._by_target[fault.target].append(fault)
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def rage(self, until: float) -> None:
-        """Do it all; returns when every target is mended. No fault begins after ``until`` (monotonic seconds)."""
+    def rage(self, faults: Sequence[Fault], seconds: float) -> None:
+        """Do it all; returns when every target is mended. No fault begins later than that."""
+        by_target: dict[str, list[Fault]] = defaultdict(list)
+        for fault in faults:
+            by_target[fault.target].append(fault)
         began = time.monotonic()
         threads = [
-            threading.Thread(target=self._harm, args=(target, faults, began, until), daemon=True)
-            for target, faults in self._by_target.items()
+            threading.Thread(target=self._harm, args=(target, own, began, began + seconds), daemon=True)
+            for target, own in by_target.items()
         ]
         for thread in threads:
             thread.start()
@@ -83,6 +87,8 @@ class Storm:
             self._harm_manifest(fault, name)
         elif role == "hints":
             self._harm_hints(fault)
+        elif role == "compaction":
+            self._installation.begin_compaction()
         else:
             self._harm_server(fault, role, name)
 
@@ -173,6 +179,35 @@ class Storm:
         shutil.rmtree(server.directory)
         copy.rename(server.directory)
         server.start()
+
+    def _off(self, server: ValkeyServer, seconds: float) -> None:
+        name = self._name(server)
+        self._insist(lambda stores: stores[name]["on"] is False, "store", "off", name)
+        time.sleep(seconds)
+        self._insist(lambda stores: stores[name]["on"] is True, "store", "on", name)
+
+    def _add_again(self, server: ValkeyServer, _: float) -> None:
+        """As another store, to be filled, at a place where the members are that it once had."""
+        name = self._name(server)
+        self._insist(lambda stores: name not in stores, "store", "remove", name, "--yes")
+        self._insist(lambda stores: name in stores, "store", "add", name, "--redis-url", server.url)
+
+    def _name(self, server: ValkeyServer) -> str:
+        return next(name for name, each in self._installation.stores.items() if each is server)
+
+    def _insist(self, done: Callable[[Mapping[str, Any]], bool], *command: str) -> None:
+        """Run a command until what it should do is done: the state server comes and goes."""
+        deployment, until = self._installation.deployment, time.monotonic() + _INSIST_SECONDS
+        while True:
+            try:
+                found = json.loads(deployment.command("store", "list", "--json"))
+                if done({store["name"]: store for store in found}):
+                    return
+                deployment.command(*command)
+            except AssertionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
 
     def _freeze_until_somebody_waits(self, server: ValkeyServer) -> None:
         server.freeze()

@@ -6,19 +6,24 @@ import os
 import random
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import kombu
 import psutil
+import redis
 from deployment import Deployment
 from servers import DURABLE, ValkeyServer, free_port, wait_until
 
 from chaos import plan
 from chaos.load import CRASH, REFUSE
+from chaos.logs import LogReader
 from chaos.manifests import Manifests
+from worker.sync.tasks import MAINTENANCE_QUEUE, create_celery
 
 ENVIRONMENT_ID = "00000000000000000000c4a0"
 _ENDS_WITHIN_SECONDS = 20.0
@@ -95,8 +100,11 @@ class Process:
 class Installation:
     """Every part by the name that a plan calls it by."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, retention_seconds: int | None = None) -> None:
         self.directory = directory
+        self._retention_seconds = retention_seconds
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
         directory.mkdir(parents=True, exist_ok=True)
         self._mended = directory / "mended"
         self.manifests = Manifests(directory / "manifests")
@@ -117,15 +125,19 @@ class Installation:
             server.start()
         logs = self.directory / "logs"
         logs.mkdir()
+        tests = Path(__file__).resolve().parents[1]
         settings = {
             "SEGSYNC_MANIFESTS": str(self.manifests.directory),
             "SEGSYNC_CONCURRENCY": "2",
-            "PYTHONPATH": str(Path(__file__).parents[1] / "faults"),
+            "PYTHONPATH": os.pathsep.join(map(str, (tests / "faults", tests.parent))),
             "PYTHON_FAULTS_CRASH": CRASH,
             "PYTHON_FAULTS_REFUSE": REFUSE,
             "PYTHON_FAULTS_UNLESS": str(self._mended),
         }
+        if self._retention_seconds is not None:
+            settings["SEGSYNC_RETENTION_SECONDS"] = str(self._retention_seconds)
         self._deployment = deployment = _TwoStores(self.state, logs, settings, self.stores["a"].url)
+        deployment.command("store", "set", "redis", "--rename", "a")
         deployment.add_store("b", self.stores["b"].port)
         for number, url in enumerate(self.urls):
             port = url.rpartition(":")[2]
@@ -136,11 +148,42 @@ class Installation:
             self.processes[f"worker-{number}"] = Process(deployment, "worker")
         for process in self.processes.values():
             process.start()
-        wait_until(lambda: all(_ready(url) for url in self.urls), 60, "both receivers")
+        wait_until(self.ready, 60, "both receivers")
 
-    def mend_parsers(self) -> None:
-        """From now on nothing goes wrong any more when a body is parsed."""
+    def ready(self) -> bool:
+        """Whether both receivers take payloads."""
+        return all(_ready(url) for url in self.urls)
+
+    def watch_logs(self) -> LogReader:
+        """A reader that sees every entry, also of those that compaction folds: it reads on while the logs grow."""
+        reader = LogReader(ENVIRONMENT_ID)
+        if self._retention_seconds is not None:
+            self._threads.append(threading.Thread(target=self._read_on, args=(reader,), daemon=True))
+            self._threads[-1].start()
+        return reader
+
+    def _read_on(self, reader: LogReader) -> None:
+        with self.state.client(socket_timeout=5) as client:
+            while not self._stopping.wait(0.5):
+                with suppress(redis.RedisError):
+                    reader.read_news(client)
+
+    def begin_compaction(self) -> None:
+        """Have a scheduler look now which logs are to be compacted, not when its minute is over."""
+        wiring = self.deployment.wiring()
+        try:
+            create_celery(wiring.settings).send_task("segsync.maintain", queue=MAINTENANCE_QUEUE, retry=False)
+        except kombu.exceptions.OperationalError:
+            pass  # the broker is away; there will be a next time
+        finally:
+            wiring.close()
+
+    @contextmanager
+    def parsers_mended(self) -> Iterator[None]:
+        """Meanwhile nothing goes wrong when a body is parsed, whatever it says."""
         self._mended.touch()
+        yield
+        self._mended.unlink()
 
     def start_what_ended(self) -> list[str]:
         """Start whatever is not running, as an orchestrator does; returns which."""
@@ -151,6 +194,9 @@ class Installation:
 
     def stop(self) -> None:
         """End every process, whatever state it is in; idempotent."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(30)
         for process in self.processes.values():
             if process.alive():
                 process.signal_group(signal.SIGCONT)
@@ -163,9 +209,9 @@ class Installation:
 
 
 @contextmanager
-def installed(directory: Path) -> Iterator[Installation]:
+def installed(directory: Path, retention_seconds: int | None = None) -> Iterator[Installation]:
     """An installation that runs; nothing of it is left afterwards but its directory."""
-    installation = Installation(directory)
+    installation = Installation(directory, retention_seconds)
     try:
         installation.start()
         yield installation

@@ -109,7 +109,12 @@ def _action(dice: Random, people: list[str], witness: str | None) -> tuple[dict[
 
 @dataclass(frozen=True)
 class Demand:
-    """How much is sent, and where to; ``per_second`` is what all senders together attempt when nothing is broken."""
+    """How much is sent, and where to.
+
+    Attributes:
+        first_sender: by whose number the senders' begin.
+        per_second: what all senders together attempt when nothing is broken.
+    """
 
     urls: Sequence[str]
     environment_id: str
@@ -117,6 +122,7 @@ class Demand:
     seed: int
     senders: int
     per_second: float
+    first_sender: int = 0
 
 
 class Load:
@@ -130,10 +136,8 @@ class Load:
         self._stop = threading.Event()
         self._give_up = threading.Event()
         self._threads = [
-            threading.Thread(
-                target=self._send_all, args=(sender, Random(f"{demand.seed}:sender:{sender}")), daemon=True
-            )
-            for sender in range(demand.senders)
+            threading.Thread(target=self._send_all, args=(sender,), daemon=True)
+            for sender in range(demand.first_sender, demand.first_sender + demand.senders)
         ]
 
     def start(self) -> None:
@@ -150,7 +154,8 @@ class Load:
         if any(thread.is_alive() for thread in self._threads):
             self.problems.append(f"a sender got no answer that settles its payload within {timeout_s:g} s of quiet")
 
-    def _send_all(self, sender: int, dice: Random) -> None:
+    def _send_all(self, sender: int) -> None:
+        dice = Random(f"{self._demand.seed}:sender:{sender}")
         with httpx2.Client(headers={"Authorization": self._demand.token}, timeout=PATIENCE_SECONDS) as client:
             while not self._stop.is_set():
                 body = make_body(dice, f"witness-{sender}-{dice.randrange(10**12)}")

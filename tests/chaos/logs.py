@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -39,6 +40,10 @@ class LogEntry:
     state: str = "live"
     late: bool = False
 
+    @property
+    def payload(self) -> int:
+        return int(self.marker.partition(".")[0])
+
 
 @dataclass(frozen=True)
 class KeptRefusal:
@@ -46,12 +51,20 @@ class KeptRefusal:
 
     Attributes:
         marker: of the attempt.
+        integration: through which it came.
+        refused_ms: its place.
         status: "rejected", "replayed", "discarded".
     """
 
     batch_id: str
     marker: str
+    integration: str
+    refused_ms: int
     status: str
+
+    @property
+    def payload(self) -> int:
+        return int(self.marker.partition(".")[0])
 
 
 @dataclass
@@ -79,6 +92,7 @@ class LogReader:
         self._entries: dict[str, dict[str, LogEntry]] = {}
         self._read_upto: dict[str, str] = {}
         self._problems: list[str] = []
+        self._lock = threading.Lock()
 
     def read_news(self, client: redis.Redis) -> None:
         """Read what was appended or inserted since; ``client`` replies with bytes.
@@ -86,7 +100,10 @@ class LogReader:
         Raises:
             redis.RedisError: the state server is away; what was read is kept.
         """
-        reader = _Reader(client)
+        with self._lock:
+            self._read_news(_Reader(client))
+
+    def _read_news(self, reader: _Reader) -> None:
         for key, segment, log in self._segments(reader):
             known, upto = self._entries.setdefault(log, {}), self._read_upto.get(log, "0-0")
             beside = {position for position, entry in known.items() if entry.late}
@@ -151,7 +168,9 @@ def read_refusals(client: redis.Redis) -> dict[str, KeptRefusal]:
     for name in cast("list[bytes]", client.zrange("segsync:{rejected}:index", 0, -1)):
         fields = reader.hash(f"segsync:{{rejected}}:body:{name.decode()}")
         marker = json.loads(_plain(fields["codec"], fields["body"]))["marker"]
-        found[marker] = KeptRefusal(name.decode(), marker, fields["status"].decode())
+        refused_ms = int(fields["position"].partition(b"-")[0])
+        integration, status = fields["integration"].decode(), fields["status"].decode()
+        found[marker] = KeptRefusal(name.decode(), marker, integration, refused_ms, status)
     return found
 
 

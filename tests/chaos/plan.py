@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ _PAST_THE_LEASE = (22.0, 32.0)
 # Senders give up on a receiver that has not answered for ten.
 _SHORT_OF_THEIR_PATIENCE = (2.0, 8.0)
 # A storm of that length has room for everything at its usual distance; shorter ones are denser.
-_USUAL_STORM_SECONDS = 180.0
+_USUAL_STORM_SECONDS = 75.0
 _DENSEST = 0.4
 # By then after the storm everything is mended; what would take longer is shortened, or not done.
 _AFTERMATH_SECONDS = 8.0
@@ -29,10 +29,10 @@ class Fault(NamedTuple):
 
     Attributes:
         at: seconds after the storm began, at the earliest: the faults of one target never overlap.
-        target: "worker-0", "receiver-1", "scheduler-0", "state", "store-a", "manifest-KEY", "hints".
+        target: "worker-0", "receiver-1", "scheduler-0", "state", "store-a", "manifest-KEY", "hints", "compaction".
         kind: what is done to it. "…_writing": while it waits for the answer to a write. "crash": ``kill -9`` with
             requests in hand that it has not answered. "wipe": FLUSHALL. "replace": by an empty one, at the same place.
-            "roll_back": to what it held so many seconds ago, as after a restore.
+            "roll_back": to what it held so many seconds ago, as after a restore. "off", "add_again": by command.
         seconds: for how long it stays so.
     """
 
@@ -67,17 +67,22 @@ _LANES: dict[str, _Lane] = {
         {"kill": (0.0, 4.0), "crash": (0.0, 9.0), "stop": (0.0, 9.0), "freeze": (2.0, 12.0)},
     ),
     "store": _Lane(
-        ["freeze", "crash", "crash", "stop", "wipe", "replace", "roll_back"],
+        ["freeze", "crash", "crash", "stop", "roll_back", "roll_back", "off"],
         (8, 30),
-        {"freeze": (3.0, 30.0), "crash": (0.0, 5.0), "stop": (1.0, 15.0), "roll_back": (1.0, 15.0)},
+        {"freeze": (3.0, 20.0), "crash": (0.0, 5.0), "stop": (1.0, 15.0), "roll_back": (3.0, 15.0), "off": (2.0, 15.0)},
     ),
     "manifest": _Lane(["refuse", "spoil", "change"], (15, 40), {"refuse": (6.0, 10.0), "spoil": (6.0, 9.0)}),
     "hints": _Lane(["lose", "double"], (3, 10), {}),
+    "compaction": _Lane(["begin"], (2, 8), {}),
 }
 
 
-def plan(seed: int, storm_seconds: float) -> list[Fault]:
-    """Everything that a storm of that length breaks, in order of time."""
+# By these a store loses its content, all of it or for a while.
+_EMPTYING = _Lane(["wipe", "replace", "add_again"], (0, 0), {})
+
+
+def plan(seed: int, rounds: int, storm_seconds: float, *, compact: bool = False) -> list[list[Fault]]:
+    """Everything that so many storms of that length break, in order of time; with ``compact``, compactions beside."""
     targets: dict[str, Sequence[str]] = {
         "worker": [f"worker-{number}" for number in range(WORKERS)],
         "receiver": [f"receiver-{number}" for number in range(RECEIVERS)],
@@ -86,35 +91,42 @@ def plan(seed: int, storm_seconds: float) -> list[Fault]:
         "store": [f"store-{name}" for name in STORES],
         "manifest": [f"manifest-{integration}" for integration in INTEGRATIONS],
         "hints": ["hints"],
+        "compaction": ["compaction"] if compact else [],
     }
-    faults: list[Fault] = []
+    planned: list[list[Fault]] = [[] for _ in range(rounds)]
+    emptying = _Deck(Random(f"{seed}:plan:emptying"), _EMPTYING)
     for lane, names in targets.items():
-        deal = _Deck(Random(f"{seed}:plan:{lane}"), _LANES[lane].kinds).deal
-        for name in names:
-            dice = Random(f"{seed}:plan:{name}")
-            faults += _faults(dice, name, _LANES[lane], deal, storm_seconds)
-    return sorted(faults)
+        deck = _Deck(Random(f"{seed}:plan:{lane}"), _LANES[lane])
+        for number in range(rounds):
+            for place, name in enumerate(names):
+                # What is filled anew shows nothing of what was wrong with it: one store keeps its content, every time.
+                emptied = lane == "store" and number % len(names) == place
+                dice = Random(f"{seed}:plan:{name}:{number}")
+                planned[number] += _faults(dice, name, deck, storm_seconds, emptying if emptied else None)
+    return [sorted(faults) for faults in planned]
 
 
 class _Deck:
     """Kinds in random order, each as often as it stands there before any comes again: no run goes without one."""
 
-    def __init__(self, dice: Random, kinds: Sequence[str]) -> None:
+    def __init__(self, dice: Random, lane: _Lane) -> None:
+        self.lane = lane
         self._dice = dice
-        self._kinds = kinds
         self._left: list[str] = []
 
     def deal(self) -> str:
         if not self._left:
-            self._left = self._dice.sample(self._kinds, len(self._kinds))
+            self._left = self._dice.sample(self.lane.kinds, len(self.lane.kinds))
         return self._left.pop()
 
 
-def _faults(dice: Random, target: str, lane: _Lane, deal: Callable[[], str], storm_seconds: float) -> Iterator[Fault]:
+def _faults(dice: Random, target: str, deck: _Deck, storm_seconds: float, first: _Deck | None) -> Iterator[Fault]:
+    """One target's faults; the first one is dealt by another deck, if there is one."""
+    lane = deck.lane
     pace = min(1.0, max(_DENSEST, storm_seconds / _USUAL_STORM_SECONDS))
-    at = dice.uniform(0.3, 0.7) * lane.gap[1] * pace
+    at = dice.uniform(0.1, 0.5) * lane.gap[1] * pace
     while at < storm_seconds:
-        kind = deal()
+        kind, first = (first or deck).deal(), None
         least, most = lane.seconds.get(kind, (0.0, 0.0))
         seconds = min(dice.uniform(least, most), storm_seconds + _AFTERMATH_SECONDS - at)
         if seconds >= least:

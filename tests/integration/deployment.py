@@ -15,8 +15,6 @@ from typing import Any
 import httpx2
 from servers import ValkeyServer, free_port, wait_until
 
-from worker.model import RedisStoreConfiguration, StoreRecord
-from worker.records.stores import StoreRecords
 from worker.settings import Settings
 from worker.wiring import Wiring
 
@@ -112,14 +110,9 @@ class Deployment:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def add_store(self, name: str, port: int, host: str = "127.0.0.1") -> StoreRecord:
+    def add_store(self, name: str, port: int, host: str = "127.0.0.1") -> None:
         """Give the environment one more Redis store; it is filled from the logs."""
-        wiring = self.wiring()
-        try:
-            configuration = RedisStoreConfiguration(host=host, port=port)
-            return StoreRecords(wiring.client).add(self.environment_id, name, configuration)
-        finally:
-            wiring.close()
+        self.command("store", "add", name, "--redis-url", f"redis://{host}:{port}/0")
 
     def command(self, *arguments: str) -> str:
         """Run a command of `segsync` to its success; returns what it printed."""
@@ -127,7 +120,15 @@ class Deployment:
 
     def _run(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "worker", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            cwd=self.directory,  # where no data directory of a `segsync up` is taken for the service that is meant
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
