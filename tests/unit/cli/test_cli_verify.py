@@ -51,7 +51,10 @@ class Commands:
         return result
 
     def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+        said = self.run(*arguments, "--json", code=code).stdout
+        # The workers of a test are in this process, and log there, too.
+        [answer] = [line for line in said.splitlines() if line.startswith("{")]
+        return json.loads(answer)
 
     def apply(self, *cohorts: str) -> None:
         for cohort in cohorts or ("beta", "gamma"):
