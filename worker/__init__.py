@@ -6,7 +6,7 @@ The house has five floors; a module imports only from floors below its own (impo
     asgi.py  celery.py                     4  the roles' entries: small front doors
     api/                                   3  how people's programs reach it: dead letters and replay, over HTTP
     receiver/                              3  the webhook: authenticate, cap, validate, append, answer; explanations
-    sync/                                  3  drain (lease, read, fold, write, advance), sweep, heartbeat, compaction; tasks
+    sync/                                  3  drain (lease, read, fold, write, advance), sweep, compaction; tasks
     wiring.py                              3  the composition root: settings -> log, records, stores
     manifest/                              2  manifest file -> RequestParser -> compiled decoder; response body; lint
     log/                                   2  segment log: keyspace, append, lease, upkeep; lua/
