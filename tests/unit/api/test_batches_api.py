@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 import redis
@@ -358,3 +361,43 @@ def test_the_receiver_is_reached_beside_it(client: TestClient, installation: Ins
     answer = client.post("/api/v2/segment-targets/rudderstack", content=installation.body(add=("ann",)))
     assert answer.status_code == 204
     assert client.get("/readyz").status_code == 200
+
+
+VALUES: list[Any] = [
+    None, True, False, 0, -1, 2**63, 1.5, "", "x", "\x00", "\ud83d", "é", "*", "../x", "a/b", "%", [], {}, ["x"],
+    {"a": 1}, "dead", "rejected", "1-1/x", "9" * 400, "refused-1", "members",
+]  # fmt: skip
+NAMES = (
+    "status", "reason", "integrationKey", "environment", "segmentKey", "since", "until", "limit", "before", "filter",
+    "all", "preview", "why", "\x00", "é",
+)  # fmt: skip
+
+
+def test_whatever_is_asked_is_answered_without_an_error_of_ours(client: TestClient, installation: Installation) -> None:
+    dice = random.Random(4)
+    reject(installation, installation.body(add=("ann",)))
+    answers: Counter[int] = Counter()
+    for _ in range(400):
+        said: dict[str, Any] = {dice.choice(NAMES): dice.choice(VALUES) for _ in range(dice.randint(0, 3))}
+        if dice.random() < 0.3:
+            said["filter"] = {dice.choice(NAMES): dice.choice(VALUES)}
+        batch_id = quote(str(dice.choice(VALUES)), safe="", errors="replace")
+        method, path = dice.choice(
+            [
+                ("GET", BASE),
+                ("GET", f"{BASE}/{batch_id}"),
+                ("POST", f"{BASE}/replay"),
+                ("POST", f"{BASE}/{batch_id}/replay"),
+                ("POST", f"{BASE}/{batch_id}/discard"),
+            ]
+        )
+        if method == "GET":
+            query = urlencode({name: str(value) for name, value in said.items()}, errors="replace")
+            answer = client.get(f"{path}?{query}")
+        else:
+            answer = client.post(path, content=json.dumps(said).encode(errors="replace"))
+        assert answer.status_code in {200, 400, 404, 405}, (method, path, said, answer.text)
+        answers[answer.status_code] += 1
+        if answer.status_code != 200:
+            assert set(answer.json()) == {"code", "message"}
+    assert set(answers) >= {200, 400, 404}
