@@ -152,6 +152,7 @@ def test_a_batch_is_shown_with_its_outline_and_what_a_replay_would_do(
     client: TestClient, installation: Installation
 ) -> None:
     installation.accept(add=("cyd",))
+    apply(installation)
     reject(installation, installation.body(add=("ann", "bob"), remove=("cyd",)))
     found = get(client, "/refused-1")
     assert [entry["status"] for entry in found["entries"]] == ["rejected"]

@@ -133,6 +133,7 @@ def test_times_are_ago_or_iso_8601() -> None:
 
 def test_a_batch_is_shown_without_its_values(commands: Commands, installation: Installation) -> None:
     installation.accept(add=("cyd",))
+    apply(installation)
     reject(installation, installation.body(add=("ann", "bob"), remove=("cyd",)))
     said = commands.run("batches", "show", "refused-1").output
     assert "refused     " in said
@@ -161,6 +162,7 @@ def test_a_replay_shows_a_preview_asks_and_does_it(
 ) -> None:
     die(installation, add=("ann", "bob"))
     installation.accept(remove=("ann",))
+    apply(installation)
     result = commands.run("batches", "replay", "--integration", "rudderstack", stdin="y\n")
     assert "1 batch would be replayed" in result.stdout
     [row] = [line for line in result.stdout.splitlines() if "rudderstack-beta" in line]

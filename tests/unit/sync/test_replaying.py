@@ -53,6 +53,7 @@ def test_a_preview_adds_up_what_would_become_of_each_segment(
     die(installation, add=("ann", "bob"), remove=("cyd",))
     die(installation, add=("dan", "eve"))
     installation.accept(remove=("eve",))
+    apply(installation)
     reject(installation, installation.body("gamma", add=("fay",)))
     found = previewed(installation, isolated)
     assert (found.batches, found.replayable, found.approximate) == (3, 3, False)
