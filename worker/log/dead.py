@@ -42,5 +42,8 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=False):
 
 
 def decode_letter(kept: bytes) -> DeadLetter:
-    """The inverse of ``DeadLetter.encode``."""
-    return msgspec.json.decode(kept, type=DeadLetter)
+    """The inverse of ``DeadLetter.encode``; a record that another version wrote is one of somebody dead."""
+    try:
+        return msgspec.json.decode(kept, type=DeadLetter)
+    except msgspec.MsgspecError:
+        return DeadLetter("dead", "unreadable", "another version of segsync wrote the record of this batch")

@@ -7,8 +7,9 @@ lists that is no longer there is taken out when it is met.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import msgspec
@@ -73,21 +74,28 @@ class DeadLetters:
         with state_errors():
             self._client.zadd(INDEX, {_name(segment, entry_id, batch_id): ms_of(entry_id)})
 
-    def reindex(self, segments: Sequence[SegmentId]) -> None:
-        """Enter every dead entry of these logs that the index lacks.
+    def unindex(self, segment: SegmentId, entry_id: str, batch_id: str) -> None:
+        """It is not dead any more, or gone.
+
+        Raises:
+            Unavailable: the state server is away; listings take it out.
+        """
+        with state_errors():
+            self._client.zrem(INDEX, _name(segment, entry_id, batch_id))
+
+    def reindex(self, found: Iterable[tuple[SegmentId, str, bytes, DeadLetter]]) -> None:
+        """Enter every one of these records that the index lacks.
 
         Raises:
             Unavailable: the state server is away.
         """
-        for segment in segments:
+        records = iter(found)
+        while names := {
+            _name(segment, entry_id, letter.batch_id): ms_of(entry_id)
+            for segment, entry_id, _, letter in islice(records, _PAGE)
+        }:
             with state_errors():
-                kept = cast("dict[bytes, bytes]", self._client.hgetall(_dead_key(segment)))
-                names = {
-                    _name(segment, entry_id.decode(), decode_letter(letter).batch_id): ms_of(entry_id.decode())
-                    for entry_id, letter in kept.items()
-                }
-                if names:
-                    self._client.zadd(INDEX, names, nx=True)
+                self._client.zadd(INDEX, names, nx=True)
 
     def newest_first(self, since_ms: int | None = None, until_ms: int | None = None) -> Iterator[DeadEntry]:
         """Every dead entry accepted within that time, both ends included, the latest first; read page by page.

@@ -8,7 +8,8 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
                                name, url, created_ms, accepted_ms, members, members_exact (0 after an unclean drain)
     S:gN:log           stream  one entry per batch, in the order accepted; the id is the accept time by the server's
                                clock. Fields: see entry.py
-    S:gN:head          hash    last (id of the last entry), batches and bytes (totals ever appended), inserted (entries
+    S:gN:head          hash    last (id of the last entry), reached (the last that any store ever applied),
+                               batches and bytes (totals ever appended), inserted (entries
                                that came beside the stream), snapshot (its token), trimmed (its position),
                                trimmed_batches and trimmed_bytes (totals up to there), floor (below it, nobody knows who
                                was decided when), snapshot_bytes, snapshot_members, snapshot_removed, folded (live

@@ -114,11 +114,19 @@ class Lease:
         self.base = ("", 0)
         self._renewed_at = self._log.clock()
 
-    def advance_base(self, snapshot: str, chunks: int, members_change: int | None) -> None:
-        """Note that so many chunks of a snapshot are in the store; the cursor stays. As ``advance`` otherwise."""
-        if not self._call("advance_base", self.epoch, snapshot, chunks, _change(members_change)):
+    def advance_base(
+        self, snapshot: str, chunks: int, members_change: int | None, *, from_nothing: bool = False
+    ) -> None:
+        """Note that so many chunks of a snapshot are in the store; the cursor stays. As ``advance`` otherwise.
+
+        ``from_nothing``: it is the first snapshot of which anything is written to a store that had nothing of this log.
+        """
+        told = (snapshot, chunks, _change(members_change), "1" if from_nothing else "0")
+        if not self._call("advance_base", self.epoch, *told):
             raise self._lost()
         self.base = (snapshot, chunks)
+        if from_nothing:
+            self.filling = self.filling or snapshot
         self._renewed_at = self._log.clock()
 
     def release(self, *, clean: bool, exact: bool = True, innocent: bool = False) -> bool:

@@ -117,6 +117,20 @@ class Snapshots:
             _snapshots=self,
         )
 
+    def bounds(self, segment: SegmentId) -> tuple[str, str, str]:
+        """A log's floor, the position of its snapshot, and how far any store has ever come; ``START`` for none.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            found = cast(
+                "list[bytes | None]",
+                self._client.hmget(f"{keyspace.prefix(segment)}:head", "floor", "trimmed", "reached"),
+            )
+        floor, trimmed, reached = (START if value is None else value.decode() for value in found)
+        return floor, trimmed, reached
+
     def chunk(self, segment: SegmentId, token: str, number: int) -> bytes:
         """See ``Base.chunk``."""
         with state_errors():

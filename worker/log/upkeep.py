@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import redis
 import structlog
 
+from worker.errors import Unavailable
 from worker.log import keyspace
 from worker.log.scripts import run_pipeline, script
 from worker.model import SegmentId
@@ -117,6 +118,23 @@ class Upkeep:
                     yield _status(SegmentId(environment_id, key, int(reply[0])), reply[1:], store_ids)
         if refusals:
             raise refused(refusals[0])
+
+    def looked_at(
+        self, environment_id: str, segment_keys: Iterable[str], store_ids: Sequence[str] = ()
+    ) -> list[SegmentStatus]:
+        """As ``statuses``, of those segments that could be looked at; of the others a line is logged.
+
+        Raises:
+            Unavailable: the state server is away: nothing could be looked at.
+        """
+        found: list[SegmentStatus] = []
+        try:
+            for status in self.statuses(environment_id, segment_keys, store_ids):
+                found.append(status)  # noqa: PERF402 - what was found before the fault counts
+        except Unavailable:
+            if not found:
+                raise
+        return found
 
     def expire(self, segment: SegmentId, store_id: str, token: str, beat: str) -> bool:
         """Take the lease from a drain whose beat stands still; returns whether a wake-up is now the caller's to send.

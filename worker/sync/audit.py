@@ -274,8 +274,7 @@ class Audit:
             if found != "busy" or time.monotonic() >= deadline or self._stopping():
                 return None
             time.sleep(_AGAIN_SECONDS)
-        base = self._wiring.snapshots.base(segment)
-        if base is not None and order(found.position) < order(base.position):
+        if order(found.position) < order(self._wiring.snapshots.bounds(segment)[1]):
             self._let_go(found, exact=True)
             return None
         return found

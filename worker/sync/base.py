@@ -31,8 +31,7 @@ class BaseReading:
         snapshot, chunks = lease.base
         self._next = chunks if snapshot == base.token else 0
         if not self._next:
-            lease.advance_base(base.token, 0, None)
-            lease.filling = lease.filling or base.token
+            lease.advance_base(base.token, 0, None, from_nothing=lease.fresh)
 
     def next_patch(self) -> SegmentPatch | None:
         """The next change to write, or None when the store has everything up to the snapshot's position.
@@ -55,7 +54,6 @@ class BaseReading:
             Unavailable: the state server is away.
         """
         self._next += 1
-        self._lease.fresh = False  # also within one lease: another snapshot may take this one's place
         self._lease.advance_base(self.base.token, self._next, members_change)
 
     def finish(self, members_change: int | None) -> None:
@@ -69,7 +67,7 @@ class BaseReading:
             Unavailable: the state server is away.
         """
         lease, base = self._lease, self.base
-        whole = self._from == START and (lease.fresh or lease.filling == base.token)
+        whole = self._from == START and lease.filling == base.token
         if order(self._from) < order(base.floor) and not whole:
             self._wiring.incarnations.note_strays(lease.store_id)
         lease.advance_to(base.position, base.batches_total, base.bytes_total, members_change)

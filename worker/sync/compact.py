@@ -111,7 +111,12 @@ def due(wiring: Wiring) -> list[SegmentId]:
             continue
         keys = wiring.segment_keys.registered(environment_id)
         try:
-            found += filter(rules.worth_it, wiring.compaction.look(environment_id, keys, rules.bounds))
+            found += (
+                each
+                for each in wiring.compaction.look(environment_id, keys, rules.bounds)
+                # A log that an older version trimmed without a snapshot cannot be, and must not crowd out the others.
+                if rules.worth_it(each) and (each.snapshot or each.trimmed == START)
+            )
         except Unavailable as error:  # of one segment, perhaps: the others are compacted all the same
             _log.error("compaction.incomplete", environment_id=environment_id, error=str(error))
     return [each.segment for each in sorted(found, key=lambda each: each.bytes, reverse=True)]

@@ -128,7 +128,7 @@ class _Run:
         stores = wiring.directory.fresh().stores_of(lease.segment.environment_id)
         self._counts_members = bool(stores) and stores[0].store_id == lease.store_id
         self._base: BaseReading | None = None
-        self.wrote = False
+        self.wrote = self._writes = False
         self._done = Drained("applied")
 
     def until(self, over: Callable[[], bool]) -> Drained:
@@ -172,7 +172,7 @@ class _Run:
     def _let_go(self, *, clean: bool) -> bool:
         # With the lease lost as well, the mark stays for a fence or the sweeper; with the state server away, both do.
         with suppress(LeaseLost, Unavailable):
-            return self._lease.release(clean=clean, exact=False)
+            return self._lease.release(clean=clean, exact=clean and not self._writes)
         return False
 
     def _step(self, judge: Judge) -> bool:
@@ -216,6 +216,7 @@ class _Run:
         return True
 
     def _write(self, patch: SegmentPatch) -> WriteCounts:
+        self._writes = True
         counts = self._session.write(patch, self._before_window)
         self.wrote = self.wrote or bool(patch.add or patch.remove)
         self._done.added += counts.added

@@ -27,13 +27,14 @@ def expire_dead(wiring: Wiring) -> int:
     expired = 0
     for environment_id in wiring.directory.fresh().environments:
         keys = wiring.segment_keys.registered(environment_id)
-        trimmed = {status.segment: status.trimmed for status in wiring.upkeep.statuses(environment_id, keys, ())}
+        trimmed = {status.segment: status.trimmed for status in wiring.upkeep.looked_at(environment_id, keys)}
         touched: set[SegmentId] = set()
         for segment, entry_id, record, letter in wiring.compaction.read_dead(list(trimmed)):
             over = _decided_ms(letter, entry_id) < before_ms and order(entry_id) <= order(trimmed[segment])
             if over and _expire(wiring, segment, entry_id, record, letter):
                 expired += letter.status == "dead"
                 touched.add(segment)
+                wiring.dead_letters.unindex(segment, entry_id, letter.batch_id)
         for segment in touched:
             wiring.upkeep.release_payloads(segment)
     return expired

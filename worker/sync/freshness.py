@@ -144,7 +144,7 @@ class Heartbeat:
         with store.session() as session:
             sentinel, process = session.sentinel, session.process
         changed = wiring.incarnations.note_process(record.store_id, process, seen.now_ms)
-        if changed or seen.life.process not in {"", process}:
+        if changed or (process and seen.life.process not in {"", process}):
             return  # what was seen of its cursors is not true of this one
         notes = wiring.incarnations.notes(record.store_id)
         if notes.wiped_ms is not None and not record.rebuild_when_wiped:

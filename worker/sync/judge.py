@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +12,7 @@ import structlog
 from worker.errors import InvalidBatch, Unavailable
 from worker.log.dead import DeadLetter
 from worker.log.entry import Entry
-from worker.log.lease import Lease
+from worker.log.lease import Behind, Lease
 from worker.log.parsers import read_parser
 from worker.sync.isolation import IsolatedParser, ParserCrashed
 from worker.sync.members import read_members
@@ -21,6 +22,7 @@ from worker.wiring import Wiring
 MOST_CRASHES = 3
 # So many of the batches that wait are tried before a brake is let go.
 PROBE_ENTRIES = 10
+SLOW_DEATHS = {"crashed"}
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +60,8 @@ class Judge:
     def check_brake(self) -> None:
         """Let the drain go on, or not; whose turn it is tries whether the next batches would live.
 
+        A store that lacks what the snapshot has is given that in any case: it was read before.
+
         Raises:
             Braked: the brake is on.
             Unavailable: the state server is away.
@@ -65,19 +69,37 @@ class Judge:
         brakes, where = self._wiring.brakes, self._where()
         if not brakes.engaged(*where):
             return
+        try:
+            entries = self._lease.read(most_bytes=1024 * 1024, most_entries=PROBE_ENTRIES)
+        except Behind:
+            return
         if not brakes.probe_due(*where):
             raise Braked
-        entries = self._lease.read(most_bytes=1024 * 1024, most_entries=PROBE_ENTRIES)
-        with IsolatedParser() as isolated:  # among what waits may be one that kills whoever parses it
-            faults = [self._fault(isolated, entry) for entry in entries if not entry.dead]
-        if not faults:
+        try:
+            lives, reason = self._probe(entries)
+        except BaseException:
+            brakes.abstained(*where)
+            raise
+        if lives is None:
             brakes.abstained(*where)
             return
-        reasons = [fault for fault in faults if fault is not None]
-        lives = 2 * len(reasons) < len(faults)
-        brakes.probed(*where, ok=lives, reason=reasons[-1] if reasons else "")
+        brakes.probed(*where, ok=lives, reason=reason)
         if not lives:
             raise Braked
+
+    def _probe(self, entries: Sequence[Entry]) -> tuple[bool | None, str]:
+        """Whether most of these would live, and why the last that would not does not; None where there is nobody."""
+        faults: list[str | None] = []
+        with IsolatedParser() as isolated:  # among what waits may be one that kills whoever parses it
+            for entry in entries:
+                if not entry.dead:
+                    faults.append(self._fault(isolated, entry))
+                    if faults[-1] in SLOW_DEATHS:  # it may have taken half a minute, and the right to probe has an end
+                        break
+        reasons = [fault for fault in faults if fault is not None]
+        if not faults:
+            return None, ""
+        return 2 * len(reasons) < len(faults), reasons[-1] if reasons else ""
 
     def members(self, entry: Entry) -> dict[str, bool]:
         """What an entry says; one that can never be read is dead from now on, for all stores, and says nothing.

@@ -43,6 +43,8 @@ class Maintenance:
                 do()
             except Unavailable as error:
                 _log.warning("maintenance.incomplete", error=str(error))
+            except Exception:  # noqa: BLE001 - a bug in one of them must not keep the others from their work
+                _log.exception("maintenance.bug")
         try:
             return due(wiring)[:MOST_COMPACTIONS]
         except Unavailable as error:
@@ -60,8 +62,8 @@ class Maintenance:
         wiring = self._wiring
         for environment_id in wiring.directory.fresh().environments:
             keys = wiring.segment_keys.registered(environment_id)
-            segments = [status.segment for status in wiring.upkeep.statuses(environment_id, keys, ())]
-            wiring.dead_letters.reindex(segments)
+            segments = [status.segment for status in wiring.upkeep.looked_at(environment_id, keys)]
+            wiring.dead_letters.reindex(wiring.compaction.read_dead(segments))
 
     def _audit(self) -> None:
         """Compare, in a thread of its own, the stores that may hold members of whom no log knows."""
@@ -79,8 +81,11 @@ class Maintenance:
         wiring = self._wiring
         if not wiring.incarnations.notes(record.store_id).strays_due:
             return False
+        if not wiring.circuits.allows(record.store_id):
+            return False
+        wiring.circuits.abstained(record.store_id)
         keys = wiring.segment_keys.registered(record.environment_id)
-        statuses = wiring.upkeep.statuses(record.environment_id, keys, [record.store_id])
+        statuses = wiring.upkeep.looked_at(record.environment_id, keys, [record.store_id])
         return not any(
             status.trimmed != "0-0" and store.position == "0-0" and store.ahead
             for status in statuses
@@ -88,24 +93,30 @@ class Maintenance:
         )
 
     def _compare(self, records: list[StoreRecord]) -> None:
-        wiring = self._wire_another()
         try:
-            for record in records:
-                due_now = wiring.incarnations.notes(record.store_id).strays_due
-                found = Audit(wiring, record, repair=True, stopping=stop_requested).run()
-                if not found.uncertain and not stop_requested():
-                    wiring.incarnations.strays_removed(record.store_id, due_now)
-                _log.info(
-                    "store.compared",
-                    store_id=record.store_id,
-                    members=found.members,
-                    missing=found.missing,
-                    strays=found.strays,
-                    uncertain=len(found.uncertain),
-                )
-        except Unavailable as error:
-            _log.warning("maintenance.incomplete", error=str(error))
+            wiring = self._wire_another()
+            try:
+                for record in records:
+                    self._compare_one(wiring, record)
+            finally:
+                wiring.close()
         except Exception:  # noqa: BLE001 - in a thread of its own nobody would hear of it
             _log.exception("maintenance.bug")
-        finally:
-            wiring.close()
+
+    def _compare_one(self, wiring: Wiring, record: StoreRecord) -> None:
+        try:
+            due_now = wiring.incarnations.notes(record.store_id).strays_due
+            found = Audit(wiring, record, repair=True, stopping=stop_requested).run()
+            if not found.uncertain and not stop_requested():
+                wiring.incarnations.strays_removed(record.store_id, due_now)
+        except Unavailable as error:  # the others are compared all the same
+            _log.warning("maintenance.incomplete", store_id=record.store_id, error=str(error))
+            return
+        _log.info(
+            "store.compared",
+            store_id=record.store_id,
+            members=found.members,
+            missing=found.missing,
+            strays=found.strays,
+            uncertain=len(found.uncertain),
+        )

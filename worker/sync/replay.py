@@ -88,6 +88,8 @@ class Replayer:
                 context_kind=planned.context_kind,
                 integration_key=planned.integration_key,
                 cohort_id=cohort_id,
+                name=target.cohort.name,
+                url=target.cohort.url,
             )
             if isinstance(generation, str):
                 done.skipped[key] = generation
@@ -99,7 +101,6 @@ class Replayer:
             policy=planned.policy,
             kind="slice",
             content=compress(pack_slice(target.cohort.members)),
-            original=compress(planned.body) if planned.body else None,
             rejected=planned.rejected,
         )
         position = target.position

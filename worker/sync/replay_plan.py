@@ -179,8 +179,7 @@ class Planner:
     def _unfit(self, target: Target, segment: Segment, kind: str | None) -> str | None:
         if kind is not None and segment.context_kind != kind:
             return f"the segment holds contexts of kind {segment.context_kind!r}, and the batch is of kind {kind!r}"
-        base = self._wiring.snapshots.base(target.segment)
-        if base is not None and order(target.position) < order(base.floor):
+        if order(target.position) < order(self._wiring.snapshots.bounds(target.segment)[0]):
             return "it is older than anything that is remembered of who was decided since"
         return None
 

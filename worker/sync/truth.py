@@ -64,9 +64,12 @@ def decided_after(
         Unavailable: the state server is away, or lacks what it takes to read an entry.
     """
     found: set[str] = set()
+    reached = wiring.snapshots.bounds(segment)[2]
     while entries := wiring.drain_log.read(segment, position, most_bytes=_READ_BYTES, most_entries=_READ_ENTRIES):
         for entry in entries:
             meanwhile()
+            if order(entry.entry_id) > order(reached):
+                return found
             if not entry.dead:
                 found.update(read_members(wiring, entry))
         position = entries[-1].entry_id
@@ -100,13 +103,17 @@ def _decided(
 
 
 def _entries(wiring: Wiring, segment: SegmentId, base: Base | None, upto: str | None) -> Iterator[Entry]:
-    """What the snapshot does not have: entries replayed below it, and those above it."""
+    """What the snapshot does not have: entries replayed below it, and those above it.
+
+    Only as far as some store has ever been: what nobody has parsed yet may be dead, or kill who parses it.
+    """
+    reached = wiring.snapshots.bounds(segment)[2]
     yield from base.late if base is not None else ()
     position = START if base is None else base.position
     while True:
         entries = wiring.drain_log.read(segment, position, most_bytes=_READ_BYTES, most_entries=_READ_ENTRIES)
         for entry in entries:
-            if upto is not None and order(entry.entry_id) > order(upto):
+            if order(entry.entry_id) > order(reached if upto is None else upto):
                 return
             yield entry
         if not entries:

@@ -136,3 +136,12 @@ def test_the_same_process_takes_nothing_back(installation: Installation) -> None
     beat(installation)
     assert swept(installation) == 0
     assert apply(installation) == "idle"
+
+
+def test_a_store_that_tells_its_process_no_more_goes_on_being_told_how_fresh_it_is(installation: Installation) -> None:
+    beat(installation)
+    installation.store.process = ""
+    before = installation.store.synchronized_on()
+    wait_until(lambda: installation.wiring.upkeep.server_ms() > before, message="the clock to move")  # type: ignore[operator]
+    beat(installation)
+    assert installation.store.synchronized_on() != before

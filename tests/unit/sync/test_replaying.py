@@ -10,6 +10,7 @@ from replay_builders import altered_parser, apply, die, isolated, publish, rejec
 from structlog.testing import capture_logs
 from sync_builders import Installation
 
+from worker.log.segments import read_segments
 from worker.model import SegmentId
 from worker.sync import batches as batches_module
 from worker.sync import preview as preview_module
@@ -118,6 +119,19 @@ def test_replaying_many_says_what_was_done_and_what_was_not(
     apply(installation)
     assert installation.members("ann", "bob") == {"ann", "bob"}
     assert [batch.batch_id for batch in Batches(installation.wiring).newest_first(BatchFilter(WAITING))] == ["bad"]
+
+
+def test_a_segment_that_a_replay_creates_has_the_cohorts_name_and_one_that_is_there_keeps_its_own(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    installation.accept()
+    renamed = installation.body(add=("ann",)).replace(b'"Beta"', b'"Former name"')
+    reject(installation, renamed, "refused-1")
+    reject(installation, installation.body("gamma", add=("ann",)), "refused-2")
+    replayed(installation, isolated)
+    keys = ["rudderstack-beta", "rudderstack-gamma"]
+    segments = read_segments(installation.client, installation.environment_id, keys)
+    assert [segment.name for segment in segments] == ["Beta", "Gamma"]
 
 
 def test_a_batch_of_a_deleted_generation_is_a_problem_and_not_a_success(

@@ -57,6 +57,16 @@ local function next_late(generation, from)
   end
 end
 
+-- Of an entry beside the stream, what a fold reads; never the body that is there beside a slice, which may be large.
+local READ = {'b', 'n', 's', 'v', 'i', 'm', 'e', 'k', 'r', 'c', 'p'}
+local function late_fields(generation, id)
+  local values, fields = redis.call('HMGET', late_entry_key(generation, id), unpack(READ)), {}
+  for i = 1, #READ do
+    if values[i] then fields[#fields + 1], fields[#fields + 2] = READ[i], values[i] end
+  end
+  return fields
+end
+
 local function position(cursor) return redis.call('HGET', cursor, 'position') or '0-0' end
 local function last(generation) return redis.call('HGET', head_key(generation), 'last') or '0-0' end
 local function trimmed(generation) return redis.call('HGET', head_key(generation), 'trimmed') or '0-0' end

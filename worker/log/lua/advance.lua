@@ -18,6 +18,8 @@ if now - tonumber(known[4] or '0') >= TRAIL_MS then
   redis.call('HSET', cursor, 'past', known[3] or here, 'recent', here, 'rotated_ms', string.format('%.0f', now))
 end
 
+local head = head_key(generation)
+if after(ARGV[5], redis.call('HGET', head, 'reached') or '0-0') then redis.call('HSET', head, 'reached', ARGV[5]) end
 local connection = string.match(mark, '^%S+ %S+ %S+ (.*)$')
 redis.call('HSET', cursor, 'position', ARGV[5], 'batches', ARGV[6], 'bytes', ARGV[7],
   'advanced_ms', string.format('%.0f', now))

@@ -16,13 +16,8 @@ while id and not after(id, head[2]) do
       reply[7] = '1'
       break
     end
-    local all, fields = redis.call('HGETALL', late_entry_key(generation, id)), {}
-    for i = 1, #all, 2 do
-      if all[i] ~= 'x' and all[i] ~= 'd' and all[i] ~= 'o' then
-        fields[#fields + 1], fields[#fields + 2] = all[i], all[i + 1]
-        budget = budget - #all[i + 1]
-      end
-    end
+    local fields = late_fields(generation, id)
+    for i = 2, #fields, 2 do budget = budget - #fields[i] end
     reply[#reply + 1] = id
     reply[#reply + 1] = fields
   end

@@ -93,6 +93,10 @@ redis.call('HSET', head, 'snapshot', token, 'trimmed', upto, 'floor', floor,
 redis.call('HSETNX', head, 'trimmed_batches', '0')
 redis.call('HSETNX', head, 'trimmed_bytes', '0')
 redis.call('HINCRBY', head, 'folded', ARGV[10])
+local crashes = redis.call('HKEYS', base .. ':g' .. generation .. ':crashes')
+for i = 1, #crashes do
+  if not after(crashes[i], upto) then redis.call('HDEL', base .. ':g' .. generation .. ':crashes', crashes[i]) end
+end
 redis.call('ZREMRANGEBYSCORE', base .. ':g' .. generation .. ':rejected', '-inf',
   redis.call('HGET', head, 'trimmed_batches'))
 

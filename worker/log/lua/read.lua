@@ -13,7 +13,7 @@ while budget > 0 and count < most do
   local found = redis.call('XRANGE', log, '(' .. from, '+', 'COUNT', 1)[1]
   local id, all
   if late and not (found and after(late, found[1])) then
-    id, all = late, redis.call('HGETALL', late_entry_key(generation, late))
+    id, all = late, late_fields(generation, late)
     late = next_late(generation, late)
   elseif found then
     id, all = found[1], found[2]
@@ -27,8 +27,8 @@ while budget > 0 and count < most do
     -- What only a person or a replay asks for: the members left out, and the body that is there beside a slice.
     if name ~= 'x' and name ~= 'd' and name ~= 'o' then
       fields[#fields + 1], fields[#fields + 2] = name, value
-      budget = budget - #value
     end
+    budget = budget - #value -- also of what is left out: the server has to read it
   end
   reply[#reply + 1] = id
   reply[#reply + 1] = fields
