@@ -187,15 +187,20 @@ class Upkeep:
         with state_errors():
             self._client.hset(keyspace.AHEAD, mapping={keyspace.log_name(segment): ticket for segment in segments})
 
-    def remove_from_index(self, segment: SegmentId, ticket: str) -> None:
-        """Take a log out, unless something was appended since that ticket was read (rule 11).
+    def remove_from_index(self, *logs: tuple[SegmentId, str]) -> None:
+        """Take logs out, each unless something was appended to it since its ticket was read (rule 11).
 
         Raises:
             Unavailable: the state server is away.
         """
-        text = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end"
-        with state_errors():
-            self._client.eval(text, 1, keyspace.AHEAD, keyspace.log_name(segment), ticket)
+        text = (
+            "for i = 1, #ARGV, 2 do "
+            "if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end end"
+        )
+        for start in range(0, len(logs), _PIPELINE):
+            told = [part for log, ticket in logs[start : start + _PIPELINE] for part in (keyspace.log_name(log), ticket)]
+            with state_errors():
+                self._client.eval(text, 1, keyspace.AHEAD, *told)
 
     def drop_cut_payloads(self) -> int:
         """Release what was stored for requests that were cut before every one of their appends; returns how many.

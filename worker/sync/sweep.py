@@ -53,6 +53,7 @@ class _Sweep:
         marks: circuit or brake -> a text that changes whenever it opens or closes, engages or is released.
         changed: those whose mark is another than at the last sweep: what holds nothing back now has done so since.
         held: logs that would be woken, and what holds each back.
+        done: logs to leave the index, with their tickets.
     """
 
     holds: dict[_Key, _Hold]
@@ -61,6 +62,7 @@ class _Sweep:
     looked_at: set[_Key]
     due: list[WakeUp] = field(default_factory=list)
     held: list[tuple[WakeUp, list[_Hold]]] = field(default_factory=list)
+    done: list[tuple[SegmentId, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -106,14 +108,19 @@ class Sweeper:
                     for store_id, store in status.stores.items():
                         self._look(status, store_id, store, sweep)
                     segment, ticket = indexed[status.segment.segment_key]
-                    self._tidy_index(status, segment, ticket)
+                    if _is_done(status, segment):
+                        sweep.done.append((segment, ticket))
             except Unavailable as error:
                 # Wake-ups that were claimed by then must be sent, and other environments looked at, all the same.
                 _log.error("sweep.incomplete", environment_id=environment_id, error=str(error))
         self._send_probes(sweep)
         self._seen = {key: seen for key, seen in self._seen.items() if key in sweep.looked_at}
         self._marks = sweep.marks
-        self._wiring.upkeep.drop_cut_payloads()
+        try:
+            self._wiring.upkeep.remove_from_index(*sweep.done)
+            self._wiring.upkeep.drop_cut_payloads()
+        except Unavailable as error:
+            _log.error("sweep.incomplete", error=str(error))
         return sweep.due
 
     def _begin(self, store_ids: list[str]) -> _Sweep:
@@ -131,11 +138,6 @@ class Sweeper:
             holds[key] = _Hold(key, str(brake.next_probe_ms), brake.due)
         changed = {key for key, mark in self._marks.items() if marks.get(key) != mark}
         return _Sweep(holds, marks, changed, looked_at=set(holds))
-
-    def _tidy_index(self, status: SegmentStatus, segment: SegmentId, ticket: str) -> None:
-        past = segment.generation != status.segment.generation
-        if past or all(store.settled for store in status.stores.values()):
-            self._wiring.upkeep.remove_from_index(segment, ticket)
 
     def _look(self, status: SegmentStatus, store_id: str, store: StoreStatus, sweep: _Sweep) -> None:
         upkeep, segment, due = self._wiring.upkeep, status.segment, False
@@ -223,3 +225,9 @@ def _brake(environment_id: str, integration_key: str) -> _Key:
 
 def _longer(patience: float) -> float:
     return min(patience * 2, MOST_WAKE_AGAIN_SECONDS)
+
+
+def _is_done(status: SegmentStatus, indexed: SegmentId) -> bool:
+    """Whether nothing is to be done for a log that the index names."""
+    past = indexed.generation != status.segment.generation
+    return past or all(store.settled for store in status.stores.values())

@@ -74,9 +74,9 @@ def test_a_log_leaves_the_index_only_with_the_ticket_it_was_seen_with(redis_clie
     drain_all(redis_client)
     append(redis_client, batch())
     [new] = upkeep.ahead().values()
-    upkeep.remove_from_index(SEGMENT, old)
+    upkeep.remove_from_index((SEGMENT, old))
     assert upkeep.ahead() == {SEGMENT: new}
-    upkeep.remove_from_index(SEGMENT, new)
+    upkeep.remove_from_index((SEGMENT, new))
     assert upkeep.ahead() == {}
 
 

@@ -226,7 +226,7 @@ def test_what_arrives_while_a_segment_is_held_is_not_forgotten(installation: Ins
 
     before = dict(installation.wiring.upkeep.ahead())
     for segment, ticket in before.items():
-        installation.wiring.upkeep.remove_from_index(segment, ticket)
+        installation.wiring.upkeep.remove_from_index((segment, ticket))
     with patch.object(Audit, "_really_wrong", with_an_arrival(Audit._really_wrong)):
         compare(installation, repair=True)
     assert list(installation.wiring.upkeep.ahead()) == [installation.segment()]

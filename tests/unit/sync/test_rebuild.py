@@ -28,7 +28,7 @@ def installation(redis_client: redis.Redis) -> Installation:
     installed.accept("beta", remove=("bob",))
     work(installed)
     for segment, ticket in installed.wiring.upkeep.ahead().items():
-        installed.wiring.upkeep.remove_from_index(segment, ticket)
+        installed.wiring.upkeep.remove_from_index((segment, ticket))
     return installed
 
 
