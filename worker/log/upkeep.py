@@ -198,7 +198,8 @@ class Upkeep:
             "if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end end"
         )
         for start in range(0, len(logs), _PIPELINE):
-            told = [part for log, ticket in logs[start : start + _PIPELINE] for part in (keyspace.log_name(log), ticket)]
+            portion = logs[start : start + _PIPELINE]
+            told = [part for segment, ticket in portion for part in (keyspace.log_name(segment), ticket)]
             with state_errors():
                 self._client.eval(text, 1, keyspace.AHEAD, *told)
 
