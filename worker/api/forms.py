@@ -103,6 +103,7 @@ def _target_form(target: Target) -> Form:
         "removed": target.removed,
         "unchanged": target.unchanged,
         "decidedLater": target.decided_later,
+        "waits": target.waits,
     }
 
 
@@ -114,6 +115,7 @@ def _change_form(change: Change) -> Form:
         "removed": change.removed,
         "unchanged": change.unchanged,
         "decidedLater": change.decided_later,
+        "waits": change.waits,
     }
 
 

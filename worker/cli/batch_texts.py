@@ -83,6 +83,10 @@ def print_preview(preview: Preview) -> None:
             table.add_section()
             table.add_row("in all", *_numbers(preview.total))
         console().print(table)
+    if waiting := sum(change.waits for change in preview.segments.values()):
+        print(
+            f"In {counted(waiting, 'segment')}, accepted batches wait to be applied: what they decide is not counted."
+        )
     if preview.approximate:
         print("These are many members: batches that are about the same one are counted as if each were alone.")
     _print_obstacles("cannot be replayed", preview.obstacles)
@@ -156,6 +160,7 @@ def _target(target: Target) -> str:
     return (
         f"{new}{moved}{target.added:,} added, {target.removed:,} removed, {target.unchanged:,} unchanged, "
         f"{target.decided_later:,} left alone, for a later batch decided about them"
+        f"{'; what waits there to be applied is not counted' if target.waits else ''}"
     )
 
 

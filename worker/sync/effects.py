@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from worker.log.lease import Behind
 from worker.log.position import order
 from worker.log.snapshot import Decision
 from worker.model import SegmentId
@@ -53,9 +55,11 @@ class Effects:
     def _count(self, segment: SegmentId, targets: Sequence[Target]) -> None:
         members = {member for target in targets for member in target.cohort.members}
         known = decisions_about(self._wiring, segment, members) if segment.generation else {}
+        waits = bool(segment.generation) and self._waits(segment)
         planned = self._planned.setdefault(segment, {})
         for target in targets:
             here = order(target.position)
+            target.waits = waits
             for member, include in target.cohort.members.items():
                 decided, position = _later(known.get(member, _UNKNOWN), planned.get(member, _UNKNOWN))
                 if position and order(position) > here:
@@ -66,6 +70,13 @@ class Effects:
                 target.unchanged += decided == include
                 self._remembered += member not in planned
                 planned[member] = (include, target.position)
+
+    def _waits(self, segment: SegmentId) -> bool:
+        """Whether the log has what no store has applied: nobody has parsed it yet, and it may kill who does."""
+        reached = self._wiring.snapshots.bounds(segment)[2]
+        with suppress(Behind):
+            return bool(self._wiring.drain_log.read(segment, reached, most_bytes=1, most_entries=1))
+        return True
 
 
 def _later(one: Decision, other: Decision) -> Decision:

@@ -23,6 +23,7 @@ class Target:
         added, removed: members who would be in, or out, and are not.
         unchanged: members who are already as the batch says.
         decided_later: members of whom a later batch says what they are: they stay so.
+        waits: batches were accepted there that no store has applied yet; what they say is in none of these numbers.
     """
 
     segment: SegmentId
@@ -35,6 +36,7 @@ class Target:
     removed: int = 0
     unchanged: int = 0
     decided_later: int = 0
+    waits: bool = False
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ class Change:
     Attributes:
         batches: how many come to it.
         moved: how many of them died in another segment, or in none.
+        waits: see ``Target``.
     """
 
     batches: int = 0
@@ -31,6 +32,7 @@ class Change:
     removed: int = 0
     unchanged: int = 0
     decided_later: int = 0
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class Preview:
                 change.removed += target.removed
                 change.unchanged += target.unchanged
                 change.decided_later += target.decided_later
+                change.waits |= target.waits
 
     @property
     def total(self) -> Change:
@@ -97,6 +100,7 @@ class Preview:
             total.removed += change.removed
             total.unchanged += change.unchanged
             total.decided_later += change.decided_later
+            total.waits |= change.waits
         return total
 
 

@@ -65,6 +65,19 @@ def test_a_preview_adds_up_what_would_become_of_each_segment(
     assert found.total == Change(batches=3, added=3, removed=1, unchanged=1, decided_later=1)
 
 
+def test_a_preview_says_where_it_does_not_know_what_was_accepted_since(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann",))
+    assert not previewed(installation, isolated).total.waits
+    installation.accept(remove=("ann",))  # nobody has parsed it yet: it might kill who does
+    found = previewed(installation, isolated)
+    assert (found.total.waits, found.total.added) == (True, 1)
+    apply(installation)
+    found = previewed(installation, isolated)
+    assert (found.total.waits, found.total.decided_later) == (False, 1)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 100])
 def test_however_many_are_planned_at_once_a_preview_is_the_same(
     installation: Installation, isolated: IsolatedParser, monkeypatch: pytest.MonkeyPatch, at_once: int
