@@ -12,7 +12,7 @@ from sync_builders import FaultyStore, Installation
 
 from worker.log import keyspace, snapshot
 from worker.log.entry import compress, pack_fields, pack_slice
-from worker.log.late import insert_entry
+from worker.log.late import insert_entry, void_cursor
 from worker.log.position import ms_of, order
 from worker.log.segments import read_segments
 from worker.log.snapshots import Snapshots
@@ -280,3 +280,39 @@ def test_what_is_dead_says_nothing_to_any_store_though_it_could_be_read(world: W
     for store_id in (world.first, world.second):
         world.drain(store_id)
         assert world.members(store_id) == {"ann", "bob"}
+
+
+def test_a_store_that_is_begun_anew_by_command_is_compared(world: World) -> None:
+    world.accept(*PEOPLE)
+    world.compact()
+    world.drain(world.second, chunks=1)
+    void_cursor(world.installation.client, world.segment, world.second)
+    world.drain(world.second)
+    assert world.members() == set(PEOPLE)
+    assert world.strays_due
+
+
+def test_a_store_that_lost_everything_and_is_filled_from_nothing_is_not_compared(world: World) -> None:
+    world.accept("ann", "bob", "cyd")
+    world.drain(world.second)
+    world.compact()
+    world.store().wipe()
+    world.accept("dan")
+    world.drain(world.second, chunks=1)
+    world.store().wipe()
+    world.compact()
+    world.drain(world.second)
+    assert world.members() == {"ann", "bob", "cyd", "dan"}
+    assert not world.strays_due
+
+
+def test_a_store_that_was_away_since_its_first_batch_is_compared(world: World) -> None:
+    world.accept("ann", "bob")
+    world.drain(world.second)
+    world.accept(remove=("ann",))
+    world.accept("cyd")
+    world.compact()
+    world.store().process = "another"  # the trail of its cursor goes back to the start
+    world.drain(world.second)
+    assert world.members() == {"ann", "bob", "cyd"}
+    assert world.strays_due
