@@ -20,8 +20,8 @@ up: $(STAMP)  ## start the whole service here; make up ARGS="--port 9000"
 demo: $(STAMP)  ## start a service of its own, send every bundled partner's payload, read it back, stop
 	@exec $(BIN)/segsync demo --own-stack $(ARGS)
 
-test: $(STAMP)  ## run the tests; make test ARGS="-k log"
-	@exec $(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests, as many at a time as there are cores; make test ARGS="-k log"
+	@exec $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 fuzz: $(STAMP)  ## hold the readers of bodies against each other, and a receiver against mutated requests; make fuzz ARGS="--seed 7"
 	@PYTHONPATH=tests:tests/integration exec $(BIN)/python -m fuzz $(ARGS)
