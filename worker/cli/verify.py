@@ -162,8 +162,10 @@ def _print(found: _Verified) -> None:
         console().print(table)
     else:
         print(f"{found.environment} has no store; {account.accepted:,} batches were accepted")
-    if account.lost:
+    if account.lost > 0:
         print(f"Lost: {account.lost:,} of what was accepted are nowhere")
+    elif account.lost:
+        print(f"There are {-account.lost:,} batches more in the logs than they ever took")
     _print_some(account.problems)
     for store in found.stores:
         compared = found.compared.get(store.store_id)

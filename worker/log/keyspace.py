@@ -45,7 +45,7 @@ Beside these, in slots of their own:
     segsync:incarnations        hash    store id -> the life of the store that cursors must have been made for (rule 12)
     segsync:processes           hash    store id -> server process that answers for it, and until when another did, ms
     segsync:store:{ID}          hash    what is noticed of a store: see worker/incarnation.py
-    segsync:rebuild:{ID}        hash    log name -> how far a rebuild of that store is to come: see worker/sync/rebuild.py
+    segsync:rebuild:{ID}        hash    log name -> what a rebuild is about: see worker/sync/rebuild.py
     segsync:pending             hash    environment id -> what waits in its logs, as last measured: see pending.py
     segsync:{rejected}:*                bodies that were answered 400: see rejected_bodies.py
     segsync:dead                zset    dead entries of all logs -> accept time (an index; see dead_letters.py)
