@@ -8,6 +8,7 @@ import redis
 from sync_builders import Installation
 
 from worker.errors import Unavailable
+from worker.log import keyspace
 from worker.log.lease import Lease
 from worker.log.segments import read_segments
 from worker.log.upkeep import StoreStatus
@@ -180,6 +181,17 @@ def test_where_the_store_cannot_fence_the_mark_waits_for_the_sweeper(installatio
     assert run(installation).outcome == "applied"
     left = status(installation)
     assert (left.ahead, len(left.marks)) == (False, 1)
+
+
+def test_a_drain_whose_connection_nobody_knows_cannot_be_fenced(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    run(installation)
+    marks = f"{keyspace.prefix(installation.segment())}:open:{installation.store_id}"
+    installation.client.hset(marks, "dead", "0-0 0 0 ")
+    installation.accept(add=("bob",))
+    assert run(installation).batches == 1
+    assert installation.store.fenced == []
+    assert [mark.token for mark in status(installation).marks] == ["dead"]
 
 
 def test_counts_are_approximate_after_a_drain_that_did_not_end_cleanly(installation: Installation) -> None:

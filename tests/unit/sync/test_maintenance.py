@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import redis
 from servers import wait_until
 from sync_builders import FaultyStore, Installation
 
+from worker.errors import Unavailable
 from worker.log import keyspace
 from worker.log.dead_letters import INDEX
+from worker.log.late import void_cursor
 from worker.model import RedisStoreConfiguration
 from worker.records.stores import StoreRecords
+from worker.stores.layout import context_hash
+from worker.sync import audit as audit_module
+from worker.sync import maintenance as maintenance_module
 from worker.sync.batches import Batches, BatchFilter
+from worker.sync.compact import compact
 from worker.sync.drain import drain
 from worker.sync.maintenance import Maintenance
 from worker.wiring import Wiring
@@ -23,10 +31,10 @@ def installation(redis_client: redis.Redis) -> Installation:
 
 
 def maintenance(installation: Installation) -> Maintenance:
-    def another() -> Wiring:
+    def another() -> Wiring:  # what it closes, it closes for itself alone
         return Wiring(
             installation.wiring.settings,
-            client=installation.client,
+            client=redis.Redis(connection_pool=installation.client.connection_pool),
             opener=lambda record: installation.opened.setdefault(record.store_id, FaultyStore()),
         )
 
@@ -86,3 +94,98 @@ def test_a_store_that_is_away_keeps_no_other_from_being_compared(installation: I
     notes = installation.wiring.incarnations.notes
     wait_until(lambda: not notes(second.store_id).strays_due, 10, "the second store compared")
     assert notes(installation.store_id).strays_due
+
+
+def a_stray(installation: Installation) -> None:
+    """The store holds ann, as the log says, and eve."""
+    installation.accept(add=("ann",))
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    installation.store.change(installation.segment().ref, [context_hash("eve").encode()], [])
+
+
+def compared(maintenance: Maintenance) -> bool:
+    """Do what is due, and wait for the comparison; whether there was one."""
+    maintenance.run()
+    if maintenance._auditing is None:
+        return False
+    maintenance._auditing.join(10)
+    assert not maintenance._auditing.is_alive()
+    return True
+
+
+def strays_due(installation: Installation) -> bool:
+    return bool(installation.wiring.incarnations.notes(installation.store_id).strays_due)
+
+
+def test_a_store_is_compared_when_that_was_noted_and_not_again(installation: Installation) -> None:
+    a_stray(installation)
+    assert not compared(maintenance(installation))
+    installation.wiring.incarnations.note_strays(installation.store_id)
+    assert compared(maintenance(installation))
+    assert installation.members("ann", "eve") == {"ann"}
+    assert not compared(maintenance(installation))
+
+
+def test_a_store_that_lacks_what_a_snapshot_has_is_compared_once_it_has_it(redis_client: redis.Redis) -> None:
+    installation = Installation(redis_client, retention_seconds=0)
+    a_stray(installation)
+    assert compact(installation.wiring, installation.segment(), force=True).outcome == "folded"
+    void_cursor(redis_client, installation.segment(), installation.store_id)
+    installation.wiring.incarnations.note_strays(installation.store_id)
+    assert not compared(maintenance(installation))
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    assert compared(maintenance(installation))
+    assert not strays_due(installation)
+
+
+def test_a_comparison_that_could_not_judge_everything_is_made_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_module, "_PATIENCE_SECONDS", 0.0)
+    a_stray(installation)
+    installation.wiring.incarnations.note_strays(installation.store_id)
+    held = f"{keyspace.prefix(installation.segment())}:cursor:{installation.store_id}"
+    installation.client.hset(held, "lease", "somebody")
+    assert compared(maintenance(installation))
+    assert strays_due(installation)
+    installation.client.hset(held, "lease", "")
+    assert compared(maintenance(installation))
+    assert not strays_due(installation)
+
+
+def test_a_comparison_that_was_stopped_is_made_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_stray(installation)
+    installation.wiring.incarnations.note_strays(installation.store_id)
+    monkeypatch.setattr(maintenance_module, "stop_requested", lambda: True)
+    assert compared(maintenance(installation))
+    assert strays_due(installation)
+
+
+def test_there_is_one_comparison_at_a_time(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(Maintenance, "_compare", lambda *_: go_on.wait(10))
+    installation.wiring.incarnations.note_strays(installation.store_id)
+    running = maintenance(installation)
+    running.run()
+    first = running._auditing
+    running.run()
+    assert running._auditing is first
+    go_on.set()
+    assert first is not None
+    first.join(10)
+    running.run()
+    assert running._auditing is not first
+
+
+def test_what_fails_keeps_nothing_else_from_being_done(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: Wiring) -> None:
+        raise Unavailable("no answer", dependency="state")
+
+    monkeypatch.setattr(maintenance_module, "expire_dead", away)
+    lost_from_index(installation)
+    maintenance(installation).run()
+    assert installation.client.zcard(INDEX) == 1

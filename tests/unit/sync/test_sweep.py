@@ -266,3 +266,28 @@ def test_an_unusable_segment_keeps_no_other_from_being_swept_found_or_compacted(
     before = installation.wiring.upkeep.server_ms()
     wait_until(lambda: installation.wiring.upkeep.server_ms() > before, message="the clock to move")
     assert due(installation.wiring) == [installation.segment()]
+
+
+def test_a_segment_that_cannot_be_looked_at_keeps_no_other_in_the_index_from_being_woken(
+    installation: Installation,
+) -> None:
+    installation.accept(add=("ann",))
+    installation.accept("gamma", add=("bob",))
+    base = f"segsync:{{{installation.environment_id}/rudderstack-gamma}}"
+    installation.client.delete(f"{base}:segment")
+    installation.client.set(f"{base}:segment", "no hash")
+    swept = Swept(installation)
+    swept.after(0)
+    assert swept.after(WAKE_AGAIN_SECONDS) == expected(installation)
+
+
+def test_a_log_is_woken_for_what_a_dead_drain_may_have_left_to_land(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    marks = f"{keyspace.prefix(installation.segment())}:open:{installation.store_id}"
+    installation.client.hset(marks, "dead", "0-0 0 0 connection")
+    swept = Swept(installation)
+    swept.after(0)
+    assert swept.after(WAKE_AGAIN_SECONDS) == expected(installation)
+    assert drain(installation.wiring, installation.segment(), installation.store_id).outcome == "applied"
+    assert installation.store.fenced == ["connection"]
