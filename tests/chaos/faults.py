@@ -95,7 +95,7 @@ class Storm:
     def _harm_process(self, fault: Fault) -> None:
         process = self._installation.processes[fault.target]
         if not process.alive():
-            self.problems.append(f"{fault.target} had ended by itself")
+            self.problems += [f"{fault.target} {surprise}"] if (surprise := process.surprise()) else []
             process.start()
         what, _, when = fault.kind.partition("_")
         with self._a_store_frozen() if when == "writing" else nullcontext():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,26 @@ class _TwoStores(Deployment):
 class Process:
     """One process of a role, with whatever it starts; ended and started anew as faults want it."""
 
-    def __init__(self, deployment: Deployment, role: str, *arguments: str) -> None:
+    def __init__(self, deployment: Deployment, starter: Executor, role: str, *arguments: str) -> None:
         self._deployment = deployment
+        self._starter = starter
         self._command = (role, *arguments)
         self._process: subprocess.Popen[bytes] | None = None
+        self._lost_a_child = False
 
     def start(self) -> None:
-        self._process = self._deployment.start(*self._command)
+        """Start it, from a thread that lives as long as the run: some end with the thread that forked them."""
+        self._lost_a_child = False
+        self._process = self._starter.submit(self._deployment.start, *self._command).result()
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def surprise(self) -> str | None:
+        """How it ended, if it ended by itself for no reason that it was given."""
+        code = None if self._process is None else self._process.poll()
+        # Celery gives up where a process of its pool dies before it was ready.
+        return None if code is None or (self._lost_a_child and code == 1) else f"ended by itself, with exit code {code}"
 
     def signal_group(self, number: int) -> None:
         assert self._process is not None
@@ -73,6 +84,7 @@ class Process:
             children = psutil.Process(self._process.pid).children()
             if not children:
                 return False
+            self._lost_a_child = True
             dice.choice(children).kill()
         except psutil.NoSuchProcess:
             return False
@@ -105,6 +117,7 @@ class Installation:
         self._retention_seconds = retention_seconds
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
         directory.mkdir(parents=True, exist_ok=True)
         self._mended = directory / "mended"
         self.manifests = Manifests(directory / "manifests")
@@ -141,14 +154,17 @@ class Installation:
         deployment.add_store("b", self.stores["b"].port)
         for number, url in enumerate(self.urls):
             port = url.rpartition(":")[2]
-            self.processes[f"receiver-{number}"] = Process(deployment, "serve", "--host", "127.0.0.1", "--port", port)
+            self._add_process(f"receiver-{number}", "serve", "--host", "127.0.0.1", "--port", port)
         for number in range(plan.SCHEDULERS):
-            self.processes[f"scheduler-{number}"] = Process(deployment, "scheduler")
+            self._add_process(f"scheduler-{number}", "scheduler")
         for number in range(plan.WORKERS):
-            self.processes[f"worker-{number}"] = Process(deployment, "worker")
+            self._add_process(f"worker-{number}", "worker")
         for process in self.processes.values():
             process.start()
         wait_until(self.ready, 60, "both receivers")
+
+    def _add_process(self, name: str, role: str, *arguments: str) -> None:
+        self.processes[name] = Process(self.deployment, self._starter, role, *arguments)
 
     def ready(self) -> bool:
         """Whether both receivers take payloads."""
@@ -178,19 +194,18 @@ class Installation:
         finally:
             wiring.close()
 
-    @contextmanager
-    def parsers_mended(self) -> Iterator[None]:
-        """Meanwhile nothing goes wrong when a body is parsed, whatever it says."""
+    def mend_parsers(self) -> None:
+        """From now on nothing goes wrong when a body is parsed, whatever it says."""
         self._mended.touch()
-        yield
-        self._mended.unlink()
 
     def start_what_ended(self) -> list[str]:
-        """Start whatever is not running, as an orchestrator does; returns which."""
-        ended = [name for name, process in self.processes.items() if not process.alive()]
-        for name in ended:
-            self.processes[name].start()
-        return ended
+        """Start whatever is not running, as an orchestrator does; returns what of it is a surprise."""
+        surprises = []
+        for name, process in self.processes.items():
+            if not process.alive():
+                surprises += [f"{name} {surprise}"] if (surprise := process.surprise()) else []
+                process.start()
+        return surprises
 
     def stop(self) -> None:
         """End every process, whatever state it is in; idempotent."""
@@ -206,6 +221,7 @@ class Installation:
                 process.end(signal.SIGTERM)
         for server in (self.state, *self.stores.values()):
             server.stop()
+        self._starter.shutdown()
 
 
 @contextmanager

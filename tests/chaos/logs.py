@@ -112,8 +112,12 @@ class LogReader:
                     self._read_upto[log] = position
                     if position in known:
                         continue  # what lies beside the stream stands for it
+                beside_it = {}
+                if late and fields["k"] == b"slice" and not {"o", "r"} & fields.keys():
+                    beside_it = reader.original(log, position, fields["b"].decode(), known.get(position))
+                cohort_id, whole = segment["cohort_id"].decode(), fields | beside_it
                 try:
-                    known[position] = reader.entry(key, segment["cohort_id"].decode(), position, fields, late=late)
+                    known[position] = reader.entry(key, cohort_id, position, whole, late=late)
                 except Unreadable as fault:
                     self._problems.append(f"{key} {position}: {fault}")
 
@@ -157,9 +161,10 @@ def _gaps(key: str, head: Mapping[str, bytes], entries: Mapping[str, LogEntry]) 
     streamed = [name for name, entry in entries.items() if entry.position[1] < _BESIDE]
     if len(streamed) != int(head.get("batches", b"0")):
         yield f"{key}: the log took {int(head['batches'])} batches, and {len(streamed)} were seen"
-    last = max(streamed, key=lambda name: entries[name].position, default=None)
-    if last is not None and last.encode() != head.get("last"):
-        yield f"{key}: the last entry is {last}, not {head.get('last', b'nothing').decode()}"
+    # What was inserted behind the last entry is the last from then on.
+    last = {max(names, key=lambda name: entries[name].position) for names in (streamed, entries) if names}
+    if last and head.get("last", b"").decode() not in last:
+        yield f"{key}: the last entry is one of {last}, not {head.get('last', b'nothing').decode()}"
 
 
 def read_refusals(client: redis.Redis) -> dict[str, KeptRefusal]:
@@ -193,6 +198,17 @@ class _Reader:
         milliseconds, number = map(int, position.split("-"))
         return LogEntry(key, (milliseconds, number), fields["b"].decode(), marker, body, members, late=late)
 
+    def original(self, log: str, position: str, batch_id: str, known: LogEntry | None) -> dict[str, bytes]:
+        """The body of what was replayed, as fields: of the entry in whose place it lies, or of the kept refusal."""
+        if known is not None:
+            return {"d": b"", "o": known.body}
+        refusal = self.hash(f"segsync:{{rejected}}:body:{batch_id}")
+        if refusal:
+            return {"d": refusal["codec"], "o": refusal["body"]}
+        found = cast("list[tuple[bytes, dict[bytes, bytes]]]", self._client.xrange(f"{log}:log", position, position))
+        fields = {field.decode(): value for _, each in found for field, value in each.items()}
+        return {"d": b"", "o": self._body(fields)} if fields else {}
+
     def raw(self, log: str, after: str, beside: Container[str]) -> Iterator[tuple[str, dict[str, bytes], bool]]:
         """Position, fields, and whether it lies beside the stream.
 
@@ -217,9 +233,10 @@ class _Reader:
             return _plain(fields["c"], fields["p"])
         if "o" in fields:
             return _plain(fields["d"], fields["o"])
-        payload = self.hash(f"segsync:payload:{{{fields['r'].decode()}}}")
+        payload_id = fields.get("r", b"").decode()
+        payload = self.hash(f"segsync:payload:{{{payload_id}}}")
         if not payload:
-            raise Unreadable(f"the payload {fields['r'].decode()} that it shares is gone")
+            raise Unreadable(f"its body is neither in it nor in payload {payload_id!r}")
         return _plain(payload["codec"], payload["body"])
 
     def _read(self, fields: Mapping[str, bytes], body: bytes, cohort_id: str) -> tuple[str, dict[str, bool]]:

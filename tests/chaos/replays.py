@@ -88,7 +88,9 @@ class Replays:
     def replay_some_again(self) -> None:
         """Replay what was replayed or given up, which must change nothing."""
         for batch_id in self._dice.sample(sorted(self._asked), min(_AGAIN, len(self._asked))):
-            if (found := self._insist(f"/{batch_id}/replay", {"preview": False})) and found["replayed"]:
+            # Of what was dead and is alive, nothing is known any more.
+            found = self._insist(f"/{batch_id}/replay", {"preview": False}, or_not_found=True)
+            if found and found["replayed"]:
                 self.problems.append(f"batch {batch_id} was replayed twice: {found}")
 
     def _replay_on(self) -> None:
@@ -147,18 +149,22 @@ class Replays:
     def _note(self, found: dict[str, Any] | None) -> None:
         self.done += found.get("replayed", 0) if found and not found["preview"] else 0
 
-    def _insist(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    def _insist(
+        self, path: str, body: dict[str, Any] | None = None, *, or_not_found: bool = False
+    ) -> dict[str, Any] | None:
         """Ask until there is an answer; it is the product's duty to do the same thing only once."""
         until = now() + _INSIST_SECONDS
         while now() < until:
-            found = self._ask("GET" if body is None else "POST", path, body)
+            found = self._ask("GET" if body is None else "POST", path, body, or_not_found=or_not_found)
             if found is not None:
                 return found
             self._stop.wait(0.3)
         self.problems.append(f"no answer to {path} within {_INSIST_SECONDS:g} s")
         return None
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, or_not_found: bool = False
+    ) -> dict[str, Any] | None:
         """One request; None when nobody answers, or somebody is away."""
         url = f"{self._dice.choice(self._urls)}/api/v2/batches{path}"
         try:
@@ -168,7 +174,8 @@ class Replays:
         if answer.status_code in _AWAY:
             return None
         if answer.status_code != 200:
-            self.problems.append(f"{method} {path} was answered {answer.status_code}: {answer.text}")
+            if not (or_not_found and answer.status_code == 404):
+                self.problems.append(f"{method} {path} was answered {answer.status_code}: {answer.text}")
             return {"items": [], "_links": {}, "preview": True, "before": None, "replayed": 0}
         found: dict[str, Any] = answer.json()
         return found

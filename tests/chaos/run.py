@@ -157,23 +157,28 @@ class _Chaos:
         self.done.problems += load.problems
 
     def calm(self, share: float) -> None:
-        """Replay that share of what waits, wait until everything is applied, and check the whole history."""
+        """Replay that share of what waits, wait until everything is applied, and check the whole history.
+
+        With all of it, the parsers are mended first: what they made die in the storms lives from then on.
+        """
         began = now()
-        self.done.problems += [f"{name} had ended by itself" for name in self._installation.start_what_ended()]
-        with self._installation.parsers_mended():
-            wait_until(self._installation.ready, _ANSWERED_WITHIN_SECONDS, "both receivers")
-            self._settle(began)
-            settled = now() - began
-            self._replays.replay_some(share)
-            if share == 1.0:
-                self.done.problems += [f"batch {batch_id} still waits" for batch_id in self._replays.waiting()]
-                self._replays.replay_some_again()
-            self._settle(now())
-            self._check()
+        self.done.problems += self._installation.start_what_ended()
+        wait_until(self._installation.ready, _ANSWERED_WITHIN_SECONDS, "both receivers")
+        self._settle(began)
+        settled = now() - began
+        if share == 1.0:
+            self._installation.mend_parsers()
+        self._replays.replay_some(share)
+        if share == 1.0:
+            self.done.problems += [f"batch {batch_id} still waits" for batch_id in self._replays.waiting()]
+            self._replays.replay_some_again()
+        self._settle(now())
+        self._check()
         self.done.caught_up_seconds.append(settled)
         self._log(
-            f"          calm: {self.done.accepted:,} accepted, caught up in {settled:.1f} s, replayed "
-            f"{self.done.replayed:,}, checked after {now() - began:.1f} s: {len(self.done.all_problems())} problems"
+            f"          calm: {self.done.accepted:,} accepted, caught up in {settled:.1f} s, {self.done.dead:,} dead, "
+            f"replayed {self.done.replayed:,}, checked after {now() - began:.1f} s: "
+            f"{len(self.done.all_problems())} problems"
         )
 
     def end(self) -> None:
