@@ -312,3 +312,50 @@ def test_who_lost_the_lease_counts_nobody(redis_client: redis.Redis) -> None:
     Upkeep(redis_client).expire(SEGMENT, STORE, lease.token, "1")
     assert not note_members(redis_client, lease, 8)
     assert redis_client.hget(f"{BASE}:segment", "members") == b"7"
+
+
+def test_who_lost_the_lease_buries_nothing_and_is_told(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    lease = take(redis_client)
+    [entry] = lease.read(most_bytes=1000, most_entries=10)
+    Upkeep(redis_client).expire(SEGMENT, STORE, lease.token, "1")
+    with pytest.raises(LeaseLost):
+        lease.bury(entry, DeadLetter("dead", "malformed", ""))
+    assert not redis_client.exists(key("dead"))
+
+
+def test_a_count_is_approximate_once_a_drain_was_settled(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    drain_all(redis_client)
+    redis_client.hset(key(f"open:{STORE}"), "dead", f"{START} 0 0 connection")
+    assert members_exact(redis_client)
+    Upkeep(redis_client).settle(SEGMENT, STORE, "dead")
+    assert not members_exact(redis_client)
+
+
+def test_what_was_replayed_is_behind_for_a_store_that_lacks_it(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    drain_all(redis_client)
+    ms = ms_of(last(redis_client))
+    for place in (f"{ms + 5}-0", f"{ms + 6}-0"):
+        insert(redis_client, place)
+    assert status(redis_client).batches_behind == 2
+
+
+def test_a_store_below_the_snapshot_is_as_fresh_as_its_cursor(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    drain_all(redis_client)
+    commit_snapshot(redis_client)
+    ms = ms_of(last(redis_client))
+    redis_client.hset(key(f"cursor:{STORE}"), "position", f"{ms - 3}-0")
+    append(redis_client, batch())
+    assert status(redis_client).oldest_ms == ms - 3
+
+
+def test_how_far_any_store_has_come_never_goes_back(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(stores=("a", "b")), batch(stores=("a", "b")))
+    drain_all(redis_client, store="a")
+    lease = take(redis_client, store="b")
+    first, second = lease.read(most_bytes=1000, most_entries=10)
+    lease.advance(first, 0)
+    assert Snapshots(redis_client).bounds(SEGMENT)[2] == second.entry_id

@@ -172,6 +172,31 @@ def test_a_snapshot_that_is_replaced_while_it_is_read_is_left_for_the_new_one(
     assert world.strays_due, "the second snapshot may say nothing of whom the first one had"
 
 
+def test_a_store_that_was_given_two_snapshots_by_one_drain_is_compared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.accept("ann", "bob", "cyd", "dan")
+    world.compact()
+    chunk, tokens = Snapshots.chunk, []
+
+    def replaced_meanwhile(snapshots: Snapshots, segment: SegmentId, token: str, number: int) -> bytes:
+        tokens.append(token)
+        if len(tokens) == 2:
+            monkeypatch.undo()
+            monkeypatch.setattr(snapshot, "CHUNK_MEMBERS", 2)
+            world.accept(remove=("ann",))
+            world.accept("eve", "zoe")
+            world.compact()
+        return chunk(snapshots, segment, token, number)
+
+    monkeypatch.setattr(Snapshots, "chunk", replaced_meanwhile)
+    assert world.drain(world.second, chunks=3).wake_up_due
+    assert not world.strays_due
+    world.drain(world.second)
+    assert world.members() == {"ann", "bob", "cyd", "dan", "eve", "zoe"}
+    assert world.strays_due
+
+
 def test_a_store_that_is_half_filled_and_goes_on_with_another_snapshot_is_compared(world: World) -> None:
     world.accept("ann", "bob", "cyd", "dan")
     world.compact()
@@ -313,6 +338,7 @@ def test_a_store_that_was_away_since_its_first_batch_is_compared(world: World) -
     world.accept("cyd")
     world.compact()
     world.store().process = "another"  # the trail of its cursor goes back to the start
-    world.drain(world.second)
+    while world.drain(world.second, chunks=1).wake_up_due:
+        pass
     assert world.members() == {"ann", "bob", "cyd"}
     assert world.strays_due
