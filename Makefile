@@ -8,11 +8,11 @@ ARGS  ?=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help up demo test fuzz chaos lint lock clean
+.PHONY: help up demo test fuzz chaos mutants lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: $(STAMP)  ## start the whole service here; make up ARGS="--port 9000"
 	@exec $(BIN)/segsync up $(ARGS)
@@ -28,6 +28,9 @@ fuzz: $(STAMP)  ## hold the readers of bodies against each other, and a receiver
 
 chaos: $(STAMP)  ## break everything under load for five minutes, then check the whole history; make chaos ARGS="--seed 7"
 	@PYTHONPATH=tests:tests/integration exec $(BIN)/python -m chaos $(ARGS)
+
+mutants: $(STAMP)  ## remove each guard of the protocol from a copy, one at a time: some test must fail; make mutants ARGS="--only take"
+	@PYTHONPATH=tests exec $(BIN)/python -m mutants $(ARGS)
 
 lint: $(STAMP)  ## lint, formatting, types, and which module may import which
 	$(BIN)/ruff check .

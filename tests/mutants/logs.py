@@ -1,0 +1,335 @@
+"""Guards of logs: what is appended, read, replayed, buried and compacted (rules 1 to 3, 17 to 19)."""
+
+# ruff: noqa: E501 - texts of other files, whole lines
+from __future__ import annotations
+
+from mutants.mutant import Mutant, in_file
+
+_LUA = "worker/log/lua"
+_TESTS = (
+    "tests/unit/log/test_append.py",
+    "tests/unit/log/test_compaction.py",
+    "tests/unit/log/test_guards.py",
+    "tests/unit/log/test_snapshots.py",
+    "tests/unit/log/test_upkeep.py",
+    "tests/unit/log/test_lease.py",
+    "tests/protocol/test_protocol_in_step.py",
+    "tests/unit/sync/test_compact.py",
+    "tests/unit/sync/test_replay.py",
+    "tests/unit/sync/test_audit.py",
+)
+
+MUTANTS: list[Mutant] = [
+    *in_file(
+        f"{_LUA}/append.lua",
+        _TESTS,
+        ("an append comes in time", "if time > not_after then return {'expired'} end", ""),
+        ("an append fits its segment", "if refused then return refused end", ""),
+        ("a batch is appended once", "if redis.call('ZSCORE', recent, batch_id) then", "if false then"),
+        ("a batch is remembered for a minute", "time - 60000", "time"),
+        ("an append that is repeated wakes nobody whose lease is held", "if lease(cursor) == '' and after", "if after"),
+        (
+            "an append that is repeated wakes nobody who has applied it",
+            " and after(last(generation), position(cursor)) then",
+            " then",
+        ),
+        ("an append comes after every position there is", "if tonumber(last_ms) >= time then", "if false then"),
+    ),
+    *in_file(
+        f"{_LUA}/claim.lua",
+        _TESTS,
+        ("to claim creates only when asked to", "ARGV[2] == '1'", "true"),
+    ),
+    *in_file(
+        f"{_LUA}/read.lua",
+        _TESTS,
+        ("a read below the snapshot says so", "if after(trimmed(generation), from) then return {'behind'} end", ""),
+        (
+            "a read merges in order of position",
+            "if late and not (found and after(late, found[1])) then",
+            "if late then",
+        ),
+        (
+            "of two at one position the replayed one is read",
+            "if late and not (found and after(late, found[1])) then",
+            (
+                "if late and found and late == found[1] then\n    late = next_late(generation, late)\n"
+                "    id, all = found[1], found[2]\n"
+                "  elseif late and not (found and after(late, found[1])) then"
+            ),
+        ),
+        ("a read tells what is dead", "(some_dead and redis.call('HEXISTS', dead, id)) or 0", "0"),
+    ),
+    *in_file(
+        f"{_LUA}/insert.lua",
+        _TESTS,
+        (
+            "replay: the generation lives",
+            "if redis.call('HGET', segment_key, 'generation') ~= generation\n  or not",
+            "if not",
+        ),
+        (
+            "replay: the segment is not deleted",
+            "\n  or not redis.call('HGET', segment_key, 'context_kind') then",
+            " then",
+        ),
+        ("replay: not below the floor", "if floor and after(floor, id) then return {'below'} end", ""),
+        (
+            "replay: what is dead comes to life",
+            "if not decided or string.sub(decided, 1, #DEAD) ~= DEAD then",
+            "if false then",
+        ),
+        ("replay: what was decided about stays so", " or string.sub(decided, 1, #DEAD) ~= DEAD then", " then"),
+        ("replay: a place is one batch's", "elseif there then", "elseif false then"),
+        ("replay: a batch is inserted once", "there == batch_id and 'not dead' or 'taken'", "'taken'"),
+        ("replay: what comes to life is dead no longer", "redis.call('HDEL', dead_key(generation), id)\n", ""),
+        ("replay: crashes are counted anew", "redis.call('HDEL', base .. ':g' .. generation .. ':crashes', id)\n", ""),
+        (
+            "replay: what comes after all is the last",
+            "if after(id, last(generation)) then redis.call('HSET', head_key(generation), 'last', id) end",
+            "",
+        ),
+        ("replay: a count is approximate", "redis.call('HSET', segment_key, 'members_exact', '0')\n", ""),
+        (
+            "replay: cursors go back",
+            "for i = 1, #stores do rewind_cursor(cursor_key(generation, stores[i]), before(id), batches, bytes) end\n",
+            "",
+        ),
+        ("replay: cursors go back to before the entry", "before(id), batches, bytes", "id, batches, bytes"),
+        (
+            "replay: every store that read the log goes back",
+            "redis.call('SMEMBERS', stores_key(generation))",
+            "{unpack(ARGV, 6 + fields)}",
+        ),
+        ("replay: the totals are those of before the entry", "if past then", "if false then"),
+    ),
+    *in_file(
+        f"{_LUA}/bury.lua",
+        _TESTS,
+        # Without the removal of the count of crashes nothing is lost: a replay removes it, and so does the expiry.
+        ("bury: the lease is the taker's", "lease(cursor) ~= ARGV[3] or ", ""),
+        ("bury: the epoch is the take's", " or epoch(cursor) ~= ARGV[4]", ""),
+        ("bury: the first decision stands", "'HSETNX'", "'HSET'"),
+    ),
+    *in_file(
+        f"{_LUA}/decide.lua",
+        _TESTS,
+        ("a person decides once", " or string.sub(known, 1, #DEAD) ~= DEAD then", " then"),
+    ),
+    *in_file(
+        f"{_LUA}/dead_expire.lua",
+        _TESTS,
+        (
+            "what is decided about meanwhile does not expire",
+            "redis.call('HGET', dead_key(generation), id) ~= ARGV[3] or ",
+            "",
+        ),
+        ("what the stream has does not expire", " or after(id, trimmed(generation)) then", " then"),
+    ),
+    *in_file(
+        f"{_LUA}/base.lua",
+        _TESTS,
+        (
+            "what is below a snapshot and dead is not read",
+            "if redis.call('HEXISTS', dead, id) == 0 then",
+            "if true then",
+        ),
+        ("what is above a snapshot is not read with it", "while id and not after(id, head[2]) do", "while id do"),
+    ),
+    *in_file(
+        f"{_LUA}/compact.lua",
+        _TESTS,
+        ("compact: of two one commits", "if (known[1] or '') ~= former or not known[2] then", "if not known[2] then"),
+        ("compact: the log is there", " or not known[2] then return 'replaced' end", " then return 'replaced' end"),
+        ("compact: nothing was trimmed without a snapshot", "(former == '' and from ~= '0-0') or ", ""),
+        (
+            "compact: a snapshot never goes back",
+            " or after(from, upto) then return 'replaced' end",
+            " then return 'replaced' end",
+        ),
+        (
+            "compact: every chunk is there",
+            "if redis.call('LLEN', snapshot_key(generation, token)) ~= chunks then return 'incomplete' end",
+            "",
+        ),
+        ("compact: not beyond the most current store", "after(upto, most) or ", ""),
+        ("compact: not beyond a store that holds the log", " or (least and after(upto, least))", ""),
+        ("compact: not beyond an open mark", "for j = 1, #open do hold(string.match(open[j], '^(%S+)')) end", ""),
+        (
+            "compact: what is folded from beside the stream is applied",
+            "if after(id, most) then return 'in use' end",
+            "",
+        ),
+        (
+            "compact: what was replayed otherwise meanwhile stays",
+            "redis.call('HGET', late_entry_key(generation, id), 'm') ~= digest or ",
+            "",
+        ),
+        (
+            "compact: what died meanwhile beside the stream is not folded",
+            " or redis.call('HEXISTS', dead, id) == 1 then",
+            " then",
+        ),
+        ("compact: the floor never goes down", "if after(former_floor, floor) or ", "if "),
+        (
+            "compact: the floor is not above the snapshot",
+            " or after(floor, upto) then return 'floor' end",
+            " then return 'floor' end",
+        ),
+        (
+            "compact: the floor is not above a cursor",
+            "if floor ~= former_floor and least and after(floor, least) then return 'floor' end\n",
+            "",
+        ),
+        (
+            "compact: what died meanwhile is not folded",
+            "if after(id, from) and not after(id, upto) and not passed[id] then return 'changed' end",
+            "",
+        ),
+        (
+            "compact: the floor is below what may be replayed",
+            "if after(floor, id) and string.sub(records[i + 1], 1, #DEAD) == DEAD then return 'floor' end",
+            "",
+        ),
+        (
+            "compact: the floor is below what is yet to be folded",
+            "if after(floor, low[i]) and not folded[low[i]] and redis.call('HEXISTS', dead, low[i]) == 0 then return 'floor' end",
+            "",
+        ),
+        (
+            "compact: what may be replayed leaves the stream without being lost",
+            "    if entry then\n",
+            "    if false then\n",
+        ),
+        (
+            "compact: what lies beside the stream already stays as it is",
+            " and not redis.call('ZSCORE', late, id) then",
+            " then",
+        ),
+        ("compact: a snapshot is kept for good", "redis.call('PERSIST', snapshot_key(generation, token))\n", ""),
+        ("a count is exact where nobody is at work", " and marks == 0", ""),
+        ("a count is exact with everything folded", " and upto == known[2]\n", "\n"),
+        (
+            "a count is exact with every store current",
+            "exact = exact and position(cursor_key(generation, stores[i])) == upto",
+            "",
+        ),
+        (
+            "a count is exact with nothing beside the stream",
+            "exact = exact and redis.call('HEXISTS', dead, left[i]) == 1",
+            "",
+        ),
+    ),
+    *in_file(
+        f"{_LUA}/foldable.lua",
+        _TESTS,
+        ("fold: not beyond a cursor", "    hold(at)\n    local marks", "    local marks"),
+        ("fold: not beyond an open mark", "for j = 1, #marks do hold(string.match(marks[j], '^(%S+)')) end", ""),
+        ("fold: not beyond the most current store", "hold(most)\n", ""),
+        ("fold: a store that is current does not lag", "if tonumber(ms_of(at)) >= limit then return false end", ""),
+        ("fold: what waits beside the stream keeps the floor down", "    note(late[i])\n", ""),
+        ("fold: what may be replayed keeps the floor down", "== DEAD then note(records[i]) end", "== DEAD then end"),
+    ),
+    *in_file(
+        f"{_LUA}/count.lua",
+        _TESTS,
+        ("count: the lease is the taker's", "lease(cursor) ~= ARGV[3] or ", ""),
+        ("count: the store has everything", " or position(cursor) ~= last(generation) then", " then"),
+        # Its own mark cannot have gone while the lease is its own.
+        ("count: nobody else may still write", "if redis.call('HLEN', open) ~= 1 or ", "if "),
+    ),
+    *in_file(
+        f"{_LUA}/payloads.lua",
+        _TESTS,
+        ("a shared payload stays for what lies beside the stream", "if not needed[refs[i]] then", "if true then"),
+        ("a shared payload stays for what the stream has", "'-inf', gone)", "'-inf', '+inf')"),
+    ),
+    *in_file(
+        f"{_LUA}/rejected_keep.lua",
+        ("tests/unit/log/test_rejected_bodies.py",),
+        ("a rejected body is kept in time", "if now > tonumber(ARGV[3]) then return {'expired'} end", ""),
+        ("a rejected body is kept once", "if existing then return {'kept', existing} end", ""),
+        ("a rejected body comes after its millisecond", "1e12 + number", "number"),
+    ),
+    *in_file(
+        f"{_LUA}/rejected_mark.lua",
+        ("tests/unit/log/test_rejected_bodies.py",),
+        (
+            "a rejected body is decided about once",
+            "if redis.call('HGET', body, 'status') ~= 'rejected' then return 0 end",
+            "",
+        ),
+    ),
+    *in_file(
+        "worker/log/append.py",
+        ("tests/unit/log/test_append.py", "tests/unit/log/test_guards.py"),
+        (
+            "an append says until when it counts",
+            "        batch.not_after_ms,\n        rejected.count,",
+            "        10**15,\n        rejected.count,",
+        ),
+        ("an append that came too late is told of", 'case b"expired":', 'case b"never":'),
+        ("an append to another cohort's segment is told of", 'case b"taken":', 'case b"never":'),
+        ("an append of another kind is told of", 'case b"kind":', 'case b"never":'),
+        (
+            "an append goes with what it presupposes",
+            "                pipe.hsetnx(key, name, value)\n            for batch in batches:",
+            "                pass\n            for batch in batches:",
+        ),
+        (
+            "an entry without what it presupposes is not accepted",
+            "            next((failure for entry in batch.prerequisites if (failure := failures[entry])), None)\n            or ",
+            "            ",
+        ),
+        ("a refusal of several leaves no segment behind", 'for create in ("0", "1"):', 'for create in ("1",):'),
+        (
+            "a shared payload goes with what it presupposes",
+            "            for key, name, value in batch.prerequisites:\n                pipe.hsetnx(key, name, value)\n",
+            "",
+        ),
+        (
+            "a shared payload names its logs",
+            '            pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))\n',
+            "",
+        ),
+        (
+            "a shared payload is incomplete until it is everywhere",
+            '            pipe.execute_command(f"ZADD {keyspace.PAYLOADS}", batch.not_after_ms, batch.batch_id)\n',
+            "",
+        ),
+        (
+            "what one of its logs cannot take is not accepted",
+            "            if isinstance(outcome, Exception):\n                return outcome\n",
+            "            if isinstance(outcome, Exception):\n                continue\n",
+        ),
+        ("a log with a wake-up due is entered in the index", "        if tickets:\n", "        if False:\n"),
+    ),
+    *in_file(
+        "worker/log/snapshot.py",
+        ("tests/property/test_snapshot.py", "tests/unit/sync/test_compact.py"),
+        ("of two batches about a member the later decides", "if known is None or order(known[1]) <= here:", "if True:"),
+        ("batches in order are told from others", "if here >= self._latest:", "if True:"),
+        (
+            "of a snapshot and a batch about a member the later decides",
+            "if known is None or _order(known[1]) <= _order(decision[1]):",
+            "if True:",
+        ),
+        (
+            "whom a store has as they should be is not written",
+            "return everyone or _order(decision[1]) > from_",
+            "return True",
+        ),
+        (
+            "below the floor everyone is written",
+            "return everyone or _order(decision[1]) > from_",
+            "return _order(decision[1]) > from_",
+        ),
+        ("who left is known down to the floor", "if position and order(position) >= lowest:", "if False:"),
+        ("the last chunk reaches to the last key", "    if final:\n        return None\n", ""),
+    ),
+    *in_file(
+        "worker/log/position.py",
+        ("tests/property/test_snapshot.py", "tests/unit/sync/test_compact.py", "tests/unit/log/test_snapshots.py"),
+        ("positions are ordered as numbers", "return int(ms), int(sequence)", "return int(ms), int(sequence[:1] or 0)"),
+    ),
+]
