@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
@@ -35,6 +36,7 @@ _COUNTED = {
     "roll_back": "rolled back",
     "off": "switched off",
     "add_again": "added again",
+    "rebuild": "rebuilt",
 }
 
 Log = Callable[[str], None]
@@ -191,6 +193,11 @@ class Storm:
         name = self._name(server)
         self._insist(lambda stores: name not in stores, "store", "remove", name, "--yes")
         self._insist(lambda stores: name in stores, "store", "add", name, "--redis-url", server.url)
+
+    def _rebuild(self, server: ValkeyServer, _: float) -> None:
+        """As far as it comes: workers end what a command has begun."""
+        with suppress(AssertionError, subprocess.TimeoutExpired):
+            self._installation.deployment.command("rebuild", "--store", self._name(server), "--json")
 
     def _name(self, server: ValkeyServer) -> str:
         return next(name for name, each in self._installation.stores.items() if each is server)

@@ -48,7 +48,7 @@ def segment_key(integration: str, cohort: int) -> str:
     return f"{integration}-c{cohort}"
 
 
-def make_body(dice: Random, name: str) -> Body:
+def make_body(dice: Random, name: str, *, faulty: bool = True) -> Body:
     """A random body; ``name`` is the witness's, if it gets one."""
     integration = dice.choice(["chaos-split", "chaos-flags", "chaos-action"])
     size = dice.randint(100, 300) if dice.random() < _LARGE_SHARE else dice.randint(1, 16)
@@ -59,7 +59,7 @@ def make_body(dice: Random, name: str) -> Body:
     make = {"chaos-split": _split, "chaos-flags": _flags, "chaos-action": _action}[integration]
     document, changes = make(dice, people, witness)
     fault = None
-    if dice.random() < _FAULTY_SHARE:
+    if faulty and dice.random() < _FAULTY_SHARE:
         fault = CRASH if dice.random() < _CRASHING_SHARE else REFUSE
         document["fault"] = fault
     return Body(integration, document, changes, witness, fault)
@@ -113,6 +113,7 @@ class Demand:
 
     Attributes:
         first_sender: by whose number the senders' begin.
+        faulty: whether some bodies make their parsing go wrong.
         per_second: what all senders together attempt when nothing is broken.
     """
 
@@ -123,6 +124,7 @@ class Demand:
     senders: int
     per_second: float
     first_sender: int = 0
+    faulty: bool = True
 
 
 class Load:
@@ -158,7 +160,7 @@ class Load:
         dice = Random(f"{self._demand.seed}:sender:{sender}")
         with httpx2.Client(headers={"Authorization": self._demand.token}, timeout=PATIENCE_SECONDS) as client:
             while not self._stop.is_set():
-                body = make_body(dice, f"witness-{sender}-{dice.randrange(10**12)}")
+                body = make_body(dice, f"witness-{sender}-{dice.randrange(10**12)}", faulty=self._demand.faulty)
                 payload = self._history.begin(
                     sender, body.integration, body.changes, witness=body.witness, fault=body.fault
                 )

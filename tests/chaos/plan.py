@@ -32,7 +32,8 @@ class Fault(NamedTuple):
         target: "worker-0", "receiver-1", "scheduler-0", "state", "store-a", "manifest-KEY", "hints", "compaction".
         kind: what is done to it. "…_writing": while it waits for the answer to a write. "crash": ``kill -9`` with
             requests in hand that it has not answered. "wipe": FLUSHALL. "replace": by an empty one, at the same place.
-            "roll_back": to what it held so many seconds ago, as after a restore. "off", "add_again": by command.
+            "roll_back": to what it held so many seconds ago, as after a restore. "off", "add_again",
+            "rebuild": by command.
         seconds: for how long it stays so.
     """
 
@@ -77,8 +78,8 @@ _LANES: dict[str, _Lane] = {
 }
 
 
-# By these a store loses its content, all of it or for a while.
-_EMPTYING = _Lane(["wipe", "replace", "add_again"], (0, 0), {})
+# By these a store is written anew.
+_EMPTYING = _Lane(["wipe", "replace", "add_again", "rebuild"], (0, 0), {})
 
 
 def plan(seed: int, rounds: int, storm_seconds: float, *, compact: bool = False) -> list[list[Fault]]:

@@ -1,9 +1,10 @@
-"""Replays and discards what died or was refused, in random order, by the product's own API."""
+"""Replays and discards what died or was refused, in random order, by the product's own API and command."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ _AWAY = frozenset({429, 503})
 # A replay of one batch starts a process that parses it: of so many, each by itself.
 _ONE_BY_ONE = 12
 _AGAIN = 5
+_SLICE = 75
 
 
 class _Slice(NamedTuple):
@@ -69,7 +71,10 @@ class Replays:
             self._thread.join(2 * _PATIENCE_SECONDS)
 
     def replay_some(self, share: float) -> None:
-        """Replay that share of what waits, some one by one, the rest by slices; give up a few. Insists."""
+        """Replay that share of what waits, some one by one, the rest by slices; give up a few.
+
+        Insists: it is the product's duty to do the same thing only once.
+        """
         waiting = self._dice.sample(found := self.waiting(), round(len(found) * share))
         for batch_id in waiting[: _ONE_BY_ONE // 4]:
             self._insist(f"/{batch_id}/discard", {"why": "chaos"})
@@ -80,6 +85,18 @@ class Replays:
             slices = list(self._slices_of_all())
             for each in self._dice.sample(slices, round(len(slices) * share)):
                 self._replay_slice(each)
+
+    def replay_the_rest(self, command: Callable[..., str]) -> None:
+        """The same by command, with all that waits, in random order: every replay must succeed."""
+        waiting = self.waiting()
+        for batch_id in self._dice.sample(waiting, min(_ONE_BY_ONE // 4, len(waiting))):
+            self._asked.add(batch_id)
+            command("batches", "replay", batch_id, "--yes", "--json")
+        slices = list(self._slices_of_all())
+        for each in self._dice.sample(slices, len(slices)):
+            self._slices.append(each)
+            times = ("--since", _iso(each.since), "--until", _iso(each.until))
+            command("batches", "replay", "--integration", each.integration, *times, "--yes", "--json")
 
     def waiting(self) -> list[str]:
         """The ids of all batches that wait for somebody's decision."""
@@ -124,7 +141,7 @@ class Replays:
         """Everything that waits, in some pieces."""
         for integration in INTEGRATIONS:
             times = sorted(item["acceptedAt"] for item in self._list() if item["integrationKey"] == integration)
-            cuts = [times[place] for place in range(0, len(times), max(1, len(times) // 4))]
+            cuts = [times[place] for place in range(0, len(times), _SLICE)]
             for since, until in zip(cuts, [*cuts[1:], times[-1] + 1] if times else [], strict=True):
                 if since < until:
                     yield _Slice(integration, since, until)
@@ -152,7 +169,7 @@ class Replays:
     def _insist(
         self, path: str, body: dict[str, Any] | None = None, *, or_not_found: bool = False
     ) -> dict[str, Any] | None:
-        """Ask until there is an answer; it is the product's duty to do the same thing only once."""
+        """Ask until there is an answer."""
         until = now() + _INSIST_SECONDS
         while now() < until:
             found = self._ask("GET" if body is None else "POST", path, body, or_not_found=or_not_found)
@@ -179,3 +196,7 @@ class Replays:
             return {"items": [], "_links": {}, "preview": True, "before": None, "replayed": 0}
         found: dict[str, Any] = answer.json()
         return found
+
+
+def _iso(epoch_ms: int) -> str:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -129,7 +129,7 @@ class Deployment:
             check=False,
             timeout=60,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
 
