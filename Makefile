@@ -21,7 +21,7 @@ demo: $(STAMP)  ## start a service of its own, send every bundled partner's payl
 	@exec $(BIN)/segsync demo --own-stack $(ARGS)
 
 test: $(STAMP)  ## run the tests, as many at a time as there are cores; make test ARGS="-k log"
-	@exec $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 fuzz: $(STAMP)  ## hold the readers of bodies against each other, and a receiver against mutated requests; make fuzz ARGS="--seed 7"
 	@PYTHONPATH=tests:tests/integration exec $(BIN)/python -m fuzz $(ARGS)

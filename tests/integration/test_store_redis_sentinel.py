@@ -173,21 +173,26 @@ def test_what_somebody_else_left_in_the_sentinels_place_is_a_sentinel_that_nobod
 
 
 @pytest.mark.parametrize(
-    ("configuration", "told"),
+    ("configuration", "told", "kind"),
     [
-        ({"password": SecretStr("wrong")}, "password"),
-        ({"database": 99}, "database number"),
-        ({"host": "no-such-host.invalid"}, "host, port and TLS"),
+        ({"password": SecretStr("wrong")}, "password", "configuration"),
+        ({"database": 99}, "database number", "configuration"),
+        # Where services are names, one that restarts has none for a while.
+        ({"host": "no-such-host.invalid"}, "host, port and TLS", "transient"),
     ],
     ids=["password", "database", "host"],
 )
-def test_a_wrong_setting_needs_a_person_and_the_check_names_it(
-    start_valkey: Callable[..., ValkeyServer], open_store: OpenStore, configuration: dict[str, object], told: str
+def test_the_check_names_a_wrong_setting_and_a_drain_knows_how_soon_to_try_again(
+    start_valkey: Callable[..., ValkeyServer],
+    open_store: OpenStore,
+    configuration: dict[str, object],
+    told: str,
+    kind: str,
 ) -> None:
     store = open_store(start_valkey(password="open-sesame"), **configuration)
     with pytest.raises(Unavailable, match=told) as raised, store.session():
         pass
-    assert raised.value.fault == "configuration"
+    assert raised.value.fault == kind
     [fault] = store.check()
     assert told in fault
 
