@@ -8,6 +8,7 @@ The house has five floors; a module imports only from floors below its own (impo
     receiver/                              3  the webhook: authenticate, cap, validate, append, answer; explanations
     sync/                                  3  drain (lease, read, fold, write, advance), sweep, compaction; tasks
     wiring.py                              3  the composition root: settings -> log, records, stores
+    incarnation.py                         3  whose life a store leads: wiped, rolled back, another's
     manifest/                              2  manifest file -> RequestParser -> compiled decoder; response body; lint
     log/                                   2  segment log: keyspace, append, lease, upkeep; lua/
     stores/                                2  SegmentStore and its implementations: redis, dynamodb, memory
