@@ -163,8 +163,8 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "a brake hears of those that lived",
-            "            self._lived = 0\n",
-            "            self._lived = 0\n            return\n",
+            "            self._wiring.brakes.lived(*self._where(), count=self._lived)\n",
+            "",
         ),
         (
             "what died is found again",

@@ -262,7 +262,7 @@ MUTANTS: list[Mutant] = [
     ),
     *in_file(
         "worker/log/append.py",
-        ("tests/unit/log/test_append.py", "tests/unit/log/test_guards.py"),
+        ("tests/unit/log/test_append.py", "tests/unit/log/test_guards.py", "tests/unit/log/test_upkeep.py"),
         (
             "an append says until when it counts",
             "        batch.not_after_ms,\n        rejected.count,",
@@ -302,6 +302,7 @@ MUTANTS: list[Mutant] = [
             "            if isinstance(outcome, Exception):\n                return outcome\n",
             "            if isinstance(outcome, Exception):\n                continue\n",
         ),
+        ("a ticket is fresh", "ticket = secrets.token_hex(8)", 'ticket = "1"'),
         ("a log with a wake-up due is entered in the index", "        if tickets:\n", "        if False:\n"),
     ),
     *in_file(

@@ -17,6 +17,7 @@ from worker.log.position import ms_of, order
 from worker.log.segments import read_segments
 from worker.log.snapshots import Snapshots
 from worker.model import RedisStoreConfiguration, SegmentId, SegmentPatch, WriteCounts
+from worker.records.brake import LEAST_JUDGED
 from worker.records.stores import StoreRecords
 from worker.stores.memory import MemorySession
 from worker.sync import drain as drain_module
@@ -342,3 +343,13 @@ def test_a_store_that_was_away_since_its_first_batch_is_compared(world: World) -
         pass
     assert world.members() == {"ann", "bob", "cyd"}
     assert world.strays_due
+
+
+def test_a_brake_keeps_no_store_from_what_the_snapshot_has(world: World) -> None:
+    world.accept(*PEOPLE)
+    world.compact()
+    brakes = world.wiring.brakes
+    assert any(brakes.died(world.segment.environment_id, "rudderstack") for _ in range(LEAST_JUDGED))
+    world.drain(world.second)
+    assert world.members() == set(PEOPLE)
+    assert brakes.engaged(world.segment.environment_id, "rudderstack")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import msgspec
 import pytest
@@ -19,6 +19,7 @@ from worker.model import MemberPolicy, Payload
 from worker.records.brake import LEAST_JUDGED, BrakeState
 from worker.stores import memory
 from worker.stores.memory import MemoryStore
+from worker.sync import drain as drain_module
 from worker.sync import judge as judge_module
 from worker.sync.drain import Drained, drain
 from worker.sync.isolation import ParserCrashed, ParserInterrupted
@@ -38,8 +39,14 @@ class Apart:
         self.parsed: list[bytes] = []
         self.fates: dict[bytes, list[Exception]] = {}
 
-    def __call__(self) -> Apart:
+    def __call__(self) -> Self:
         return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def parse(
         self, parser_text: str, body: bytes, policy: MemberPolicy, *, meanwhile: Callable[[], object] | None
@@ -270,6 +277,22 @@ def test_the_batch_that_engages_the_brake_is_not_dead(installation: Installation
     assert untouched(installation)
 
 
+def test_a_batch_that_died_is_found_again(installation: Installation) -> None:
+    installation.accept_body(BAD)
+    run(installation)
+    [found] = installation.wiring.dead_letters.newest_first()
+    assert (found.segment, found.letter.reason) == (installation.segment(), "malformed")
+
+
+def test_a_suspect_batch_whose_parser_cannot_be_had_waits(installation: Installation, apart: Apart) -> None:
+    installation.accept_body(installation.body(add=("ann",)), digest="unknown")
+    lose_a_worker(installation)
+    with pytest.raises(Unavailable):
+        run(installation)
+    assert dead(installation) == {}
+    assert status(installation).ahead
+
+
 def test_where_half_of_the_batches_live_no_brake_is_engaged(installation: Installation) -> None:
     for number in range(LEAST_JUDGED):
         installation.accept(add=(f"p{number}",))
@@ -294,6 +317,34 @@ def test_a_brake_stays_on_until_most_of_what_waits_would_live(installation: Inst
         assert dead(installation) == {}
         assert [brake.probes for brake in brakes(installation)] == [1]
         assert untouched(installation)
+
+
+def test_a_probe_that_fails_lets_nothing_through_that_would_live(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "READ_ENTRIES", 1)
+    engage(installation)
+    let_the_time_come(installation)
+    installation.accept(add=("ann",))
+    installation.accept_body(BAD)
+    assert run(installation).outcome == "braked"
+    assert installation.members("ann") == set()
+    assert untouched(installation)
+
+
+def test_a_probe_parses_apart_and_one_that_is_cut_short_gives_its_turn_back(
+    installation: Installation, apart: Apart
+) -> None:
+    engage(installation)
+    let_the_time_come(installation)
+    body = installation.body(add=("ann",))
+    apart.fates[body] = [ParserInterrupted("the worker is told to stop")]
+    installation.accept_body(body)
+    assert run(installation).outcome == "stopped"
+    assert apart.parsed == [body]
+    assert [brake.due for brake in brakes(installation)] == [True]
+    assert run(installation).outcome == "applied"
+    assert apart.parsed == [body, body]
 
 
 def bury(installation: Installation) -> None:
