@@ -108,18 +108,17 @@ class LogReader:
             known, upto = self._entries.setdefault(log, {}), self._read_upto.get(log, "0-0")
             beside = {position for position, entry in known.items() if entry.late}
             for position, fields, late in reader.raw(log, upto, beside):
+                if late or position not in known:  # what lies beside the stream stands for what lies in it
+                    beside_it = {}
+                    if late and fields["k"] == b"slice" and not {"o", "r"} & fields.keys():
+                        beside_it = reader.original(log, position, fields["b"].decode(), known.get(position))
+                    cohort_id, whole = segment["cohort_id"].decode(), fields | beside_it
+                    try:
+                        known[position] = reader.entry(key, cohort_id, position, whole, late=late)
+                    except Unreadable as fault:
+                        self._problems.append(f"{key} {position}: {fault}")
                 if not late:
-                    self._read_upto[log] = position
-                    if position in known:
-                        continue  # what lies beside the stream stands for it
-                beside_it = {}
-                if late and fields["k"] == b"slice" and not {"o", "r"} & fields.keys():
-                    beside_it = reader.original(log, position, fields["b"].decode(), known.get(position))
-                cohort_id, whole = segment["cohort_id"].decode(), fields | beside_it
-                try:
-                    known[position] = reader.entry(key, cohort_id, position, whole, late=late)
-                except Unreadable as fault:
-                    self._problems.append(f"{key} {position}: {fault}")
+                    self._read_upto[log] = position  # only now: the state server may go away while an entry is read
 
     def logs(self, client: redis.Redis) -> Logs:
         """Every entry of every log, in order of position, with what has become of each.
@@ -242,6 +241,9 @@ class _Reader:
     def _read(self, fields: Mapping[str, bytes], body: bytes, cohort_id: str) -> tuple[str, dict[str, bool]]:
         """A body's marker, and what it says of one cohort."""
         parser = self._parsers.get(fields["m"].decode())
+        if parser is None:  # it may have come since the last look
+            self._parsers = self.hash("segsync:manifests")
+            parser = self._parsers.get(fields["m"].decode())
         if parser is None:
             raise Unreadable(f"requestParser {fields['m'].decode()} is not kept")
         try:

@@ -6,6 +6,7 @@ Exit 1 when no test notices one, 2 when nothing can be said: the tests fail with
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from mutants.trial import Verdict, copied_tree, imports_from, run, try_out
 
 def main() -> int:
     """Try what was asked for."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     asked = _arguments()
     wanted = [mutant for mutant in all_mutants() if asked.only in f"{mutant.file}: {mutant.guard}"]
     tests = sorted({name for mutant in wanted for name in mutant.tests})
@@ -63,9 +65,13 @@ def _try_all(mutants: Sequence[Mutant], tree: Path, asked: argparse.Namespace) -
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(asked.processes) as pool:
         trials = pool.map(lambda mutant: try_out(mutant, tree, all_killers=asked.all_killers), mutants)
-        for mutant, verdict in zip(mutants, trials, strict=True):
-            verdicts.append(verdict)
-            print(f"{mutant.guard:{width}}  {mutant.file:{place}}  {_outcome(verdict)}", flush=True)
+        try:
+            for mutant, verdict in zip(mutants, trials, strict=True):
+                verdicts.append(verdict)
+                print(f"{mutant.guard:{width}}  {mutant.file:{place}}  {_outcome(verdict)}", flush=True)
+        except BaseException:  # told to stop: those that have begun end, and their copies go
+            pool.shutdown(cancel_futures=True)
+            raise
     return verdicts
 
 
