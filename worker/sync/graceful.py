@@ -21,6 +21,9 @@ from worker.processes import LastResort, request_stop, stop_requested, stop_sign
 # A process that runs its tasks itself interrupts the one in hand after so long: it may hang in the broker, which
 # Celery waits for with the patience of minutes.
 TASK_SECONDS = 5.0
+# One with a pool has nothing in hand itself, and looks at signals every second: after so long it hangs in the broker,
+# with an acknowledgement, say.
+TURN_SECONDS = 2.0
 # To take leave of the broker. What it does not answer by then is lost, and nothing of it is needed.
 FAREWELL_SECONDS = 1.0
 
@@ -102,8 +105,8 @@ class GracefulWorker(Worker):
         state.should_stop = 0  # type: ignore[assignment]
         if self._connecting:
             raise WorkerShutdown(0)
-        if self._runs_tasks and not self._closing:
-            signal.setitimer(signal.ITIMER_REAL, TASK_SECONDS)
+        if not self._closing:
+            signal.setitimer(signal.ITIMER_REAL, TASK_SECONDS if self._runs_tasks else TURN_SECONDS)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         raise _FarewellOver if self._closing else WorkerShutdown(0)
