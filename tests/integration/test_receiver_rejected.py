@@ -258,12 +258,12 @@ def test_the_quota_of_the_settings_is_kept(start: Start) -> None:
     assert totals.dropped > 0
 
 
-def answered_within_a_second(receiving: Receiving, capsys: pytest.CaptureFixture[str]) -> None:
+def answered_in_time(receiving: Receiving, capsys: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     answer = receiving.send(BAD)
     took = time.monotonic() - started
     assert (answer.status_code, answer.json()["message"]) == (400, "/listData/add/1/id is missing")
-    assert took < 1.0
+    assert took < keeping.KEEP_WITHIN_SECONDS + 1.0
     said = capsys.readouterr()
     assert "rejected.not_kept" in said.out + said.err
 
@@ -272,7 +272,7 @@ def test_while_the_state_server_is_gone_the_answer_is_400_all_the_same(
     receiving: Receiving, capsys: pytest.CaptureFixture[str]
 ) -> None:
     receiving.server.kill()
-    answered_within_a_second(receiving, capsys)
+    answered_in_time(receiving, capsys)
 
 
 def test_while_the_state_server_hangs_the_answer_comes_in_time_and_nothing_is_kept_later(
@@ -280,7 +280,7 @@ def test_while_the_state_server_hangs_the_answer_comes_in_time_and_nothing_is_ke
 ) -> None:
     receiving.send(BAD)
     receiving.server.freeze()
-    answered_within_a_second(receiving, capsys)
+    answered_in_time(receiving, capsys)
     receiving.server.thaw()
     wait_until(lambda: receiving.send(payload()).status_code == 204, message="a 204")
     assert receiving.bodies.totals().kept == 1
@@ -293,7 +293,7 @@ def test_while_the_state_server_refuses_writes_the_answer_is_400_all_the_same(
     monkeypatch.setattr("worker.receiver.state_server.FULL", float("inf"))
     with receiving.server.client() as client:
         client.config_set(setting, value)
-        answered_within_a_second(receiving, capsys)
+        answered_in_time(receiving, capsys)
         client.config_set(setting, 0)
     assert receiving.send(BAD).status_code == 400
     assert receiving.bodies.totals().kept == 1

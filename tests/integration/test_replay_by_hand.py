@@ -130,9 +130,14 @@ def test_ann_who_left_stays_out_when_the_batch_that_added_her_and_was_refused_un
         batch = max(listed(deployment, "--limit", "10000"), key=lambda each: int(each["bytes"]))
         assert (batch["status"], batch["reason"], batch["pointer"]) == ("rejected", "member_id", "/add/0/email")
 
-        shown = json.loads(deployment.command("batches", "replay", batch["id"], "--dry-run", "--json"))
-        total = shown["preview"]["total"]
-        assert (total["added"], total["decidedLater"]) == (1, 1)
+        def effect() -> tuple[int, int]:
+            shown = json.loads(deployment.command("batches", "replay", batch["id"], "--dry-run", "--json"))
+            total = shown["preview"]["total"]
+            return total["added"], total["decidedLater"]
+
+        # The receiver tells of a mended manifest right after it has taken it over.
+        wait_until(lambda: effect() != (0, 0), RELOADED_WITHIN_SECONDS, "a replay that knows of the mended manifest")
+        assert effect() == (1, 1)
         deployment.command("batches", "replay", batch["id"], "--yes", "--wait")
         assert members(state, *people) == {"bob", "cyd"}
         deployment.command("batches", "replay", "--all", "--yes", "--wait")  # whatever else was refused meanwhile

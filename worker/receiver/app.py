@@ -141,6 +141,7 @@ class Receiver:
             else:
                 problem = ""
                 self.parsers.changed(changed)
+                self._looking.submit(self._tell_parsers)
                 self._log_manifests(changed)
             if problem != self._manifests_problem:
                 if problem:
@@ -158,6 +159,11 @@ class Receiver:
                 # Partners drop what is answered 404 from now on.
                 log, event = (_log.info, "manifest.loaded") if found else (_log.warning, "manifest.removed")
                 log(event, integration=key)
+
+    def _tell_parsers(self) -> None:
+        """Tell at once: a person who has mended a manifest is about to replay. What fails, the next look tells."""
+        with suppress(Unavailable):
+            self.parsers.tell()
 
     async def _refresh(self) -> None:
         while True:

@@ -23,8 +23,10 @@ from worker.receiver.state_server import StateServer
 from worker.records.directory import Token
 from worker.settings import Settings
 
-# For how long a 400 may wait for its body to be kept, and the least of it that is worth a try.
-KEEP_WITHIN_SECONDS = 0.8
+# For how long a 400 may wait for its body to be kept, and the least of it that is worth a try. A starved state server
+# may need as much. Less than the patience with one answer (``worker.state.ANSWER_SECONDS``): whoever gives that up must
+# find that nothing can be kept any more.
+KEEP_WITHIN_SECONDS = 2.5
 _LEAST_SECONDS = 0.1
 # What waits to be kept at the most; one body may always wait, whatever its size.
 MOST_WAITING_BYTES = 16 * 1024 * 1024
@@ -74,7 +76,7 @@ class Keeper:
         self._thread.shutdown(cancel_futures=True)
 
     async def keep(self, rejected: Rejected) -> str | None:
-        """Keep a body; returns the batch id that it is kept under, or None, within a second, when it is not.
+        """Keep a body; returns the batch id that it is kept under, or None, within that time, when it is not.
 
         Why it is not is logged (``rejected.not_kept``); nothing is raised, for the sender is to be answered 400 anyway.
         """
