@@ -32,9 +32,16 @@ MARKER = "person-of-the-fault"
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def begun(tmp_path: Path) -> Path:
+    """Where each fault is noted before it happens."""
+    return tmp_path / "begun"
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch, begun: Path) -> Callable[..., None]:
     """Make children that start from now on go wrong, as ``tests/faults/sitecustomize.py`` says."""
     monkeypatch.syspath_prepend(FAULTS)
+    monkeypatch.setenv("PYTHON_FAULTS_LOG", str(begun))
 
     def on(**kinds: object) -> None:
         for kind, value in kinds.items():
@@ -77,8 +84,8 @@ def pid_of(parser: IsolatedParser) -> int:
     return parser._child.pid
 
 
-def parse_aside(parser: IsolatedParser, text: bytes) -> tuple[threading.Thread, list[Payload | Exception]]:
-    """Parse in a thread; returns it, and the list that will have what came of it."""
+def parse_aside(parser: IsolatedParser, text: bytes, begun: Path) -> tuple[threading.Thread, list[Payload | Exception]]:
+    """Parse a faulty body in a thread; returns, once the child is at it, the thread and what will come of it."""
     outcome: list[Payload | Exception] = []
 
     def parse() -> None:
@@ -89,6 +96,7 @@ def parse_aside(parser: IsolatedParser, text: bytes) -> tuple[threading.Thread, 
 
     thread = threading.Thread(target=parse)
     thread.start()
+    wait_until(begun.exists, message="a child that is at it")
     return thread, outcome
 
 
@@ -183,23 +191,23 @@ def test_a_child_that_died_between_two_bodies_is_replaced(parser: IsolatedParser
     assert pid_of(parser) != first
 
 
-def test_signals_of_a_deploy_let_the_body_in_hand_be_parsed(faults: Callable[..., None]) -> None:
+def test_signals_of_a_deploy_let_the_body_in_hand_be_parsed(faults: Callable[..., None], begun: Path) -> None:
     faults(SLOW=MARKER, SECONDS=0.5)
     with IsolatedParser() as parser:
         parser.parse(TEXT, body("ann"))
-        thread, outcome = parse_aside(parser, body(MARKER))
+        thread, outcome = parse_aside(parser, body(MARKER), begun)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(pid_of(parser), number)
         thread.join(10)
         assert outcome == [decoder().decode(body(MARKER))]
 
 
-def test_a_killed_child_counts_as_a_crash_only_after_a_while(faults: Callable[..., None]) -> None:
+def test_a_killed_child_counts_as_a_crash_only_after_a_while(faults: Callable[..., None], begun: Path) -> None:
     # Whoever kills the whole worker ends this process within that while, and it never says so.
     faults(HANG=MARKER)
     with IsolatedParser(settle_seconds=1.0) as parser:
         parser.parse(TEXT, body("ann"))
-        thread, outcome = parse_aside(parser, body(MARKER))
+        thread, outcome = parse_aside(parser, body(MARKER), begun)
         killed_at = time.monotonic()
         os.kill(pid_of(parser), signal.SIGKILL)
         thread.join(10)
