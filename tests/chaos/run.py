@@ -47,7 +47,8 @@ class Run:
     refused: int = 0
     attempts: int = 0
     entries: int = 0
-    dead: int = 0
+    died: int = 0
+    still_dead: int = 0
     replayed: int = 0
     unkept: int = 0
     proofs: int = 0
@@ -64,7 +65,7 @@ class Run:
         self.attempts = sum(len(payload.attempts) for payload in payloads)
         self.refused = sum(payload.outcome is not None and not payload.outcome.accepted for payload in payloads)
         self.entries = len(entries)
-        self.dead = sum(entry.state == "dead" for entry in entries)
+        self.still_dead = sum(entry.state == "dead" for entry in entries)
 
     def report(self) -> str:
         """What a person wants to know of the run."""
@@ -73,8 +74,8 @@ class Run:
         return (
             f"  seed {self.seed}, {self.seconds:.0f} s: {harm}\n"
             f"  accepted {self.accepted:,} of {self.attempts:,} requests; refused {self.refused:,}; "
-            f"entries {self.entries:,}; dead {self.dead:,}; replayed {self.replayed:,}; "
-            f"refused and not kept {self.unkept:,}\n"
+            f"entries {self.entries:,}; dead {self.died:,}, {self.still_dead:,} of them in the end; "
+            f"replayed {self.replayed:,}; refused and not kept {self.unkept:,}\n"
             f"  caught up {max(self.caught_up_seconds, default=0.0):.1f} s after a storm at the latest; "
             f"freshness proven {self.proofs:,} times\n"
             f"  lost {len(verdict.lost)}, wrong {len(verdict.wrong)}, disordered {len(verdict.disordered)}, "
@@ -177,7 +178,8 @@ class _Chaos:
         self._check()
         self.done.caught_up_seconds.append(settled)
         self._log(
-            f"          calm: {self.done.accepted:,} accepted, caught up in {settled:.1f} s, {self.done.dead:,} dead, "
+            f"          calm: {self.done.accepted:,} accepted, caught up in {settled:.1f} s, "
+            f"{self.done.still_dead:,} dead, "
             f"replayed {self.done.replayed:,}, checked after {now() - began:.1f} s: "
             f"{len(self.done.all_problems())} problems"
         )
@@ -221,6 +223,7 @@ class _Chaos:
         )
         self.done.take(check(self._installation, self._history, self.done.seed, logs, expected), self._history, logs)
         back = {entry.batch_id for entry in entries if entry.state == "live"} & replays.dead
+        self.done.died = len(replays.dead)
         self.done.replayed = len(expected.replayed) + len(back)
         outcomes = [payload.outcome for payload in self._history.payloads()]
         refused = {outcome.marker for outcome in outcomes if outcome and not outcome.accepted}
