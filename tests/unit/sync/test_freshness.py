@@ -168,6 +168,16 @@ def test_a_store_that_was_rolled_back_and_waits_for_a_person_is_left_as_it_is(in
     assert installation.wiring.incarnations.notes(installation.store_id).wiped_ms is not None
 
 
+def test_a_store_that_was_wiped_waits_for_a_person_also_when_its_sentinel_is_back(installation: Installation) -> None:
+    wait_for_a_person(installation)
+    sentinel = installation.store.sentinel()
+    assert sentinel is not None
+    installation.store.wipe()
+    beat(installation)
+    installation.store.replace_sentinel(*sentinel)  # with what of the members, nobody knows
+    assert not told(installation)
+
+
 def test_a_store_that_was_filled_anew_waits_for_nobody_any_more(installation: Installation) -> None:
     installation.store.wipe()
     beat(installation)

@@ -90,6 +90,19 @@ def test_a_wiped_store_that_is_to_wait_for_a_person_waits(installation: Installa
     assert installation.wiring.incarnations.notes(installation.store_id).wiped_ms is not None
 
 
+def test_the_sentinel_of_another_installation_is_taken_over_and_the_store_filled_anew(
+    installation: Installation,
+) -> None:
+    installation.store.wipe()
+    installation.store.replace_sentinel("another", installation.wiring.upkeep.server_ms())
+    beat(installation)
+    sentinel = installation.store.sentinel()
+    assert sentinel is not None
+    assert sentinel.incarnation == "another", "two installations on one store must not drive each other to rebuild"
+    assert apply(installation) == "applied"
+    assert installation.members("ann", "bob") == {"ann"}
+
+
 def put(installation: Installation, *, included: tuple[str, ...] = (), forgotten: tuple[str, ...] = ()) -> None:
     """Change the store behind everybody's back."""
     installation.store.change(installation.segment().ref, context_hashes(included), context_hashes(forgotten))

@@ -126,6 +126,14 @@ def test_a_store_is_compared_when_that_was_noted_and_not_again(installation: Ins
     assert not compared(maintenance(installation))
 
 
+def test_a_store_whose_circuit_is_open_is_not_asked_for_a_comparison(installation: Installation) -> None:
+    a_stray(installation)
+    installation.wiring.incarnations.note_strays(installation.store_id)
+    installation.wiring.circuits.failed(installation.store_id, Unavailable("it is away", dependency="store"))
+    assert not compared(maintenance(installation))
+    assert strays_due(installation)
+
+
 def test_a_store_that_lacks_what_a_snapshot_has_is_compared_once_it_has_it(redis_client: redis.Redis) -> None:
     installation = Installation(redis_client, retention_seconds=0)
     a_stray(installation)
