@@ -56,19 +56,25 @@ def show_all(as_json: AsJson = False, environment: InEnvironment = None, data_di
 @app.command("release")
 def release(
     integration: Annotated[str, typer.Argument(help="Integration key, such as segment-audiences.")],
+    let_die_minutes: Annotated[
+        int, typer.Option(min=0, max=24 * 60, help="For so long, the brake stays off however many batches die.")
+    ] = 0,
     as_json: AsJson = False,
     environment: InEnvironment = None,
     data_dir: DataDir = None,
 ) -> None:
     """Drain an integration again: once the manifest is mended, or the version rolled back.
 
-    If most of what waits dies again, the brake is on again.
+    If most of what waits dies again, the brake is on again. Where the data is at fault, let it die (it can be replayed)
+    so that what waits behind it is applied.
     """
     with quiet_wiring(data_dir) as wiring:
         chosen = environments(wiring) if environment is None else [find_environment(wiring, environment)]
         released: list[dict[str, Any]] = []
         for found in chosen:
-            if wiring.brakes.release(found.environment_id, integration, by="command"):
+            if wiring.brakes.release(
+                found.environment_id, integration, by="command", spare_seconds=let_die_minutes * 60
+            ):
                 name = environment_name(wiring.directory.current, found.environment_id)
                 released.append({"environmentId": found.environment_id, "environment": name})
     if as_json:

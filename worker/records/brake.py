@@ -56,6 +56,8 @@ class _Record(msgspec.Struct, omit_defaults=True):
     probe: str = ""
     probe_until_ms: int = 0
     released_ms: int = 0
+    spare_ms: int = 0
+    spared_until_ms: int = 0
 
     @property
     def engaged(self) -> bool:
@@ -64,6 +66,10 @@ class _Record(msgspec.Struct, omit_defaults=True):
     def due(self, now_ms: int) -> bool:
         probed = self.probe and _lies_ahead(self.probe_until_ms, _ms(PROBE_SECONDS), now_ms)
         return not probed and not _lies_ahead(self.next_probe_ms, self.wait_ms, now_ms)
+
+    def spared(self, now_ms: int) -> bool:
+        """A person has said that batches may die for now."""
+        return _lies_ahead(self.spared_until_ms, self.spare_ms, now_ms)
 
 
 _decode = msgspec.json.Decoder(_Record).decode
@@ -207,8 +213,10 @@ class Brakes:
             record.probe, record.probe_until_ms = "", 0
             self._put(field, text, record)
 
-    def release(self, environment_id: str, integration_key: str, by: str = "command") -> bool:
-        """Release it by command; returns whether it was engaged.
+    def release(
+        self, environment_id: str, integration_key: str, by: str = "command", *, spare_seconds: float = 0.0
+    ) -> bool:
+        """Release it by command; returns whether it was engaged. For so long, it is not engaged again by any death.
 
         Raises:
             Unavailable: the state server is away; it may have been released.
@@ -218,7 +226,7 @@ class Brakes:
             text, now_ms = self._look(field)
             if not _is_engaged(text):
                 return False
-            if self._let_go(field, text, _decode(text), now_ms, by=by):
+            if self._let_go(field, text, _decode(text), now_ms, by=by, spare_ms=_ms(spare_seconds)):
                 return True
 
     def list(self) -> Sequence[BrakeState]:
@@ -253,6 +261,8 @@ class Brakes:
         if text != known:
             # Engaged by somebody else, or engaged and released: then what this process saw lies before that.
             return _is_engaged(text)
+        if text and _decode(text).spared(now_ms):
+            return False
         wait_ms = _ms(FIRST_PROBE_SECONDS)
         record = _Record(now_ms, reason[:_LONGEST_REASON], dead, of, self._by, 0, wait_ms, now_ms + wait_ms)
         if not self._put(field, text, record):
@@ -267,11 +277,12 @@ class Brakes:
         )
         return True
 
-    def _let_go(self, field: str, text: bytes, record: _Record, now_ms: int, by: str) -> bool:
-        if not self._put(field, text, _Record(released_ms=now_ms)):
+    def _let_go(self, field: str, text: bytes, record: _Record, now_ms: int, by: str, *, spare_ms: int = 0) -> bool:
+        released = _Record(released_ms=now_ms, spare_ms=spare_ms, spared_until_ms=now_ms + spare_ms)
+        if not self._put(field, text, released):
             return False
         seconds = max(0, now_ms - record.since_ms) / 1000
-        _log.warning("brake.released", **_names(field), by=by, engaged_seconds=seconds)
+        _log.warning("brake.released", **_names(field), by=by, engaged_seconds=seconds, spared_seconds=spare_ms / 1000)
         return True
 
     def _held(self, field: str, token: str) -> tuple[bytes, _Record, int] | None:

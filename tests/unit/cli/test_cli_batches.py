@@ -325,6 +325,10 @@ def test_a_brake_is_listed_and_released(commands: Commands, installation: Instal
     assert commands.json("brake", "list") == []
     with pytest.raises(Misconfigured, match="no brake is on for 'rudderstack'"):
         commands.run("brake", "release", "rudderstack")
+    engage(installation)
+    commands.run("brake", "release", "rudderstack", "--let-die-minutes", "30")
+    engage(installation)
+    assert commands.json("brake", "list") == []
 
 
 def test_lists_of_segments_and_stores_tell_what_holds_batches_back(

@@ -46,9 +46,8 @@ class World:
     def server_clock_steps(self, seconds: float) -> None:
         for field, text in cast("dict[bytes, bytes]", self.client.hgetall("segsync:brakes")).items():
             record: dict[str, Any] = msgspec.json.decode(text)
-            if "released_ms" in record:  # there to be compared, not to be counted from
-                continue
-            for name in record.keys() & {"since_ms", "next_probe_ms", "probe_until_ms"}:
+            # When it was released is there to be compared, not to be counted from.
+            for name in record.keys() & {"since_ms", "next_probe_ms", "probe_until_ms", "spared_until_ms"}:
                 record[name] -= round(seconds * 1000)
             self.client.hset("segsync:brakes", field, msgspec.json.encode(record))
 
@@ -333,6 +332,26 @@ def test_it_can_be_engaged_again_after_a_release(world: World) -> None:
     assert [process.died(*NAMES, "again") for _ in range(LEAST_JUDGED)][-1]
     assert world.state().reason == "again"
     assert world.state().probes == 0
+
+
+def test_after_a_release_that_lets_batches_die_no_death_engages_it_for_so_long(world: World) -> None:
+    process = engaged(world)
+    world.process().release(*NAMES, spare_seconds=600)
+    assert [process.died(*NAMES) for _ in range(LEAST_JUDGED * 3)].count(True) == 0
+    world.passes(599)
+    assert not process.died(*NAMES)
+    world.passes(2)
+    process.engaged(*NAMES)  # it learns of what the test has changed
+    assert [process.died(*NAMES) for _ in range(LEAST_JUDGED)][-1]
+
+
+def test_a_server_clock_that_steps_back_lets_batches_die_no_longer_than_was_said(world: World) -> None:
+    process = engaged(world)
+    world.process().release(*NAMES, spare_seconds=600)
+    world.server_clock_steps(-3600)
+    world.passes(REMEMBERED_SECONDS)
+    process.engaged(*NAMES)
+    assert [process.died(*NAMES) for _ in range(LEAST_JUDGED)][-1]
 
 
 def test_a_status_page_learns_why_since_when_by_whom_and_until_when(world: World) -> None:
