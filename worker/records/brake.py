@@ -102,6 +102,32 @@ class BrakeState:
     due: bool
 
 
+@dataclass(slots=True, frozen=True)
+class LetDie:
+    """An integration that a person has said may not be braked for now, however many of its batches die.
+
+    Attributes:
+        until_ms: by the state server's clock.
+    """
+
+    environment_id: str
+    integration_key: str
+    until_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class Release:
+    """What a command has ended.
+
+    Attributes:
+        was_engaged: the brake was; otherwise, batches could still die after an earlier release.
+        let_die_until_ms: until then no death engages it again, by the state server's clock; None: any may, from now on.
+    """
+
+    was_engaged: bool
+    let_die_until_ms: int | None
+
+
 class Brakes:
     """The brakes of all integrations, shared through the state server. For one thread.
 
@@ -215,8 +241,13 @@ class Brakes:
 
     def release(
         self, environment_id: str, integration_key: str, by: str = "command", *, spare_seconds: float = 0.0
-    ) -> bool:
-        """Release it by command; returns whether it was engaged. For so long, it is not engaged again by any death.
+    ) -> Release | None:
+        """Release it by command. For so long, it is not engaged again by any death.
+
+        Given while an earlier command still lets batches die, it takes that one's place: by itself, it ends it.
+
+        Returns:
+            None when there was nothing to end.
 
         Raises:
             Unavailable: the state server is away; it may have been released.
@@ -224,10 +255,12 @@ class Brakes:
         field = _field(environment_id, integration_key)
         while True:
             text, now_ms = self._look(field)
-            if not _is_engaged(text):
-                return False
-            if self._let_go(field, text, _decode(text), now_ms, by=by, spare_ms=_ms(spare_seconds)):
-                return True
+            record = _decode(text) if text else None
+            if record is None or not (record.engaged or record.spared(now_ms)):
+                return None
+            spare_ms = _ms(spare_seconds)
+            if self._let_go(field, text, record, now_ms, by=by, spare_ms=spare_ms):
+                return Release(record.engaged, now_ms + spare_ms if spare_ms else None)
 
     def list(self) -> Sequence[BrakeState]:
         """The brakes that are engaged, by environment and integration.
@@ -235,14 +268,10 @@ class Brakes:
         Raises:
             Unavailable: the state server is away.
         """
-        with state_errors(), self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.hgetall(_BRAKES)
-            (seconds, micros), found = pipe.execute()
-        now_ms = seconds * 1000 + micros // 1000
+        records, now_ms = self._look_at_all()
         return [
             BrakeState(
-                **_names(field.decode()),
+                **_names(field),
                 since_ms=record.since_ms,
                 reason=record.reason,
                 dead=record.dead,
@@ -252,7 +281,21 @@ class Brakes:
                 next_probe_ms=record.next_probe_ms,
                 due=record.due(now_ms),
             )
-            for field, record in sorted((field, _decode(text)) for field, text in found.items() if _is_engaged(text))
+            for field, record in records
+            if record.engaged
+        ]
+
+    def let_die(self) -> Sequence[LetDie]:
+        """The integrations whose batches may die for now, by environment and integration; none of them is engaged.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        records, now_ms = self._look_at_all()
+        return [
+            LetDie(**_names(field), until_ms=record.spared_until_ms)
+            for field, record in records
+            if record.spared(now_ms)
         ]
 
     def _engage(self, field: str, reason: str, dead: int, of: int) -> bool:
@@ -281,7 +324,7 @@ class Brakes:
         released = _Record(released_ms=now_ms, spare_ms=spare_ms, spared_until_ms=now_ms + spare_ms)
         if not self._put(field, text, released):
             return False
-        seconds = max(0, now_ms - record.since_ms) / 1000
+        seconds = max(0, now_ms - record.since_ms) / 1000 if record.engaged else 0.0
         _log.warning("brake.released", **_names(field), by=by, engaged_seconds=seconds, spared_seconds=spare_ms / 1000)
         return True
 
@@ -312,6 +355,15 @@ class Brakes:
             (seconds, micros), text = pipe.execute()
         self._remember(field, text or b"")
         return text or b"", seconds * 1000 + micros // 1000
+
+    def _look_at_all(self) -> tuple[Sequence[tuple[str, _Record]], int]:
+        """Every brake as it lies in the state server, released ones too, in order, and the server's time."""
+        with state_errors(), self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hgetall(_BRAKES)
+            (seconds, micros), found = pipe.execute()
+        records = [(field.decode(), _decode(text)) for field, text in sorted(found.items())]
+        return records, seconds * 1000 + micros // 1000
 
     def _put(self, field: str, text: bytes, record: _Record) -> bool:
         """Replace what was read, unless somebody else has meanwhile."""

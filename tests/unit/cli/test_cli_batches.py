@@ -19,6 +19,7 @@ from worker.cli import batch_decisions
 from worker.cli.app import app
 from worker.cli.batch_filters import read_time
 from worker.cli.progress import wait_for_workers
+from worker.cli.store_facts import moment
 from worker.errors import Misconfigured, Unavailable
 from worker.model import StoreRecord
 from worker.sync.batches import Batches, BatchFilter
@@ -321,14 +322,43 @@ def test_a_brake_is_listed_and_released(commands: Commands, installation: Instal
     assert "rudderstack in default/production is braked since " in commands.run("brake", "list").output
     [state] = commands.json("brake", "list", "--environment", "production")
     assert (state["integrationKey"], state["environment"]) == ("rudderstack", "default/production")
-    assert "is drained again in default/production" in commands.run("brake", "release", "rudderstack").output
+    released = commands.run("brake", "release", "rudderstack").output
+    assert released == "rudderstack in default/production is drained again; it begins within seconds.\n"
     assert commands.json("brake", "list") == []
     with pytest.raises(Misconfigured, match="no brake is on for 'rudderstack'"):
         commands.run("brake", "release", "rudderstack")
+
+
+def test_a_release_that_lets_batches_die_says_until_when_and_is_listed(
+    commands: Commands, installation: Installation
+) -> None:
+    engage(installation)
+    released = commands.run("brake", "release", "rudderstack", "--let-die-minutes", "30").output
+    told = re.search(r"is drained again; .*; it is not braked until (.* UTC), however many", released)
+    assert told is not None
+    engage(installation)
+    [state] = commands.json("brake", "list")
+    assert (state["integrationKey"], state["environment"]) == ("rudderstack", "default/production")
+    assert state["sinceMs"] is None
+    assert moment(state["letDieUntilMs"]) == told[1]
+    listed = commands.run("brake", "list").output
+    assert f"rudderstack in default/production is not braked until {told[1]}" in listed
+    assert "`segsync brake release rudderstack` ends that" in listed
+
+
+def test_a_second_release_ends_the_time_in_which_batches_may_die(
+    commands: Commands, installation: Installation
+) -> None:
     engage(installation)
     commands.run("brake", "release", "rudderstack", "--let-die-minutes", "30")
+    again = commands.json("brake", "release", "rudderstack", "--let-die-minutes", "60")
+    [state] = commands.json("brake", "list")
+    assert again["released"][0]["wasOn"] is False
+    assert again["released"][0]["letDieUntilMs"] == state["letDieUntilMs"]
+    assert "is braked again as soon as most" in commands.run("brake", "release", "rudderstack").output
+    assert commands.run("brake", "list").output == "No brake is on.\n"
     engage(installation)
-    assert commands.json("brake", "list") == []
+    assert [state["letDieUntilMs"] for state in commands.json("brake", "list")] == [None]
 
 
 def test_lists_of_segments_and_stores_tell_what_holds_batches_back(

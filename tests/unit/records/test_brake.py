@@ -22,6 +22,8 @@ from worker.records.brake import (
     REMEMBERED_SECONDS,
     Brakes,
     BrakeState,
+    LetDie,
+    Release,
 )
 
 NAMES = ("env", "rudderstack")
@@ -352,6 +354,53 @@ def test_a_server_clock_that_steps_back_lets_batches_die_no_longer_than_was_said
     world.passes(REMEMBERED_SECONDS)
     process.engaged(*NAMES)
     assert [process.died(*NAMES) for _ in range(LEAST_JUDGED)][-1]
+
+
+def test_a_release_that_lets_batches_die_is_listed_until_that_time_has_come(world: World) -> None:
+    engaged(world)
+    assert world.process().let_die() == []
+    done = world.process().release(*NAMES, spare_seconds=600)
+    assert done is not None
+    assert done.was_engaged
+    assert world.process().let_die() == [LetDie(*NAMES, until_ms=done.let_die_until_ms or 0)]
+    seconds, _ = world.client.time()
+    assert abs((done.let_die_until_ms or 0) / 1000 - 600 - seconds) < 5
+    assert world.process().list() == []
+    world.passes(601)
+    assert world.process().let_die() == []
+
+
+def test_a_release_that_lets_no_batch_die_says_so_and_is_not_listed(world: World) -> None:
+    engaged(world)
+    assert world.process().release(*NAMES) == Release(was_engaged=True, let_die_until_ms=None)
+    assert world.process().let_die() == []
+    assert world.process().release(*NAMES) is None
+
+
+def test_a_second_release_ends_the_time_in_which_batches_may_die(world: World) -> None:
+    process = engaged(world)
+    world.process().release(*NAMES, spare_seconds=600)
+    assert not process.engaged(*NAMES)
+    assert [process.died(*NAMES) for _ in range(LEAST_JUDGED)].count(True) == 0
+    with capture_logs() as logged:
+        assert world.process().release(*NAMES) == Release(was_engaged=False, let_die_until_ms=None)
+    assert (logged[0]["event"], logged[0]["engaged_seconds"]) == ("brake.released", 0.0)
+    assert world.process().let_die() == []
+    world.passes(REMEMBERED_SECONDS)
+    assert not process.died(*NAMES), "what died while it might is forgotten"
+    assert [process.died(*NAMES) for _ in range(LEAST_JUDGED)].count(True) == 2
+
+
+def test_a_second_release_that_lets_batches_die_says_anew_until_when(world: World) -> None:
+    engaged(world)
+    world.process().release(*NAMES, spare_seconds=600)
+    done = world.process().release(*NAMES, spare_seconds=60)
+    assert done is not None
+    assert not done.was_engaged
+    [still] = world.process().let_die()
+    assert still.until_ms == done.let_die_until_ms
+    world.passes(61)
+    assert world.process().let_die() == []
 
 
 def test_a_status_page_learns_why_since_when_by_whom_and_until_when(world: World) -> None:
