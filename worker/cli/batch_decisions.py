@@ -80,11 +80,13 @@ def replay(
             if as_json:
                 print_json(answer)
             raise typer.Exit(0 if dry_run else int(previewed.batches > 0))
-        if not yes and not _agreed("Replay them?", as_json):
+        if not yes and (as_json or not can_be_asked()):
             if as_json:
                 print_json(answer)
             warn("nothing was replayed: say --yes")
             raise typer.Exit(1)
+        if not yes:
+            _confirm("Replay them?", "Nothing was replayed.")
         outcome = _replay(wiring, isolated, batches, groups, by or user_name())
         if as_json:
             print_json({**answer, "outcome": outcome_form(outcome)})
@@ -138,7 +140,7 @@ def discard(
         if groups and not yes:
             if as_json or not can_be_asked():
                 raise Misconfigured("discarding cannot be undone; say --yes")
-            typer.confirm(f"Discard {batches_counted(len(groups))} for good?", abort=True, err=True)
+            _confirm(f"Discard {batches_counted(len(groups))} for good?", "Nothing was discarded.")
         discarded = 0
         with progress("discarding") as tell:
             for portion in portions(groups):
@@ -175,8 +177,11 @@ def can_be_asked() -> bool:
     return sys.stdin.isatty()
 
 
-def _agreed(question: str, as_json: bool) -> bool:
-    return not as_json and can_be_asked() and typer.confirm(question, err=True)
+def _confirm(question: str, otherwise: str) -> None:
+    """Ask the person at the terminal, who needs no advice after a no: then say so, and end with exit code 1."""
+    if not typer.confirm(question, err=True):
+        print(otherwise, file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _select(

@@ -178,7 +178,9 @@ def test_who_does_not_agree_replays_nothing(
     commands: Commands, installation: Installation, at_a_terminal: None
 ) -> None:
     reject(installation, installation.body(add=("ann",)))
-    commands.run("batches", "replay", "--all", stdin="n\n", code=1)
+    said = commands.run("batches", "replay", "--all", stdin="n\n", code=1)
+    assert said.stderr.endswith("Nothing was replayed.\n")
+    assert "--yes" not in said.stderr
     assert commands.statuses() == {"refused-1": "rejected"}
 
 
@@ -284,7 +286,9 @@ def test_discarding_asks_and_records_who_and_why(
 ) -> None:
     die(installation, add=("ann",))
     reject(installation, b"{}")
-    commands.run("batches", "discard", "--all", stdin="a test\nn\n", code=1)
+    refused = commands.run("batches", "discard", "--all", stdin="a test\nn\n", code=1)
+    assert refused.stderr.endswith("Nothing was discarded.\n")
+    assert "Abort" not in refused.stderr
     assert set(commands.statuses().values()) == {"dead", "rejected"}
     said = commands.run("batches", "discard", "--all", "--by", "alice", stdin="a test\ny\n")
     assert "2 batches discarded" in said.stdout
