@@ -19,6 +19,8 @@ import redis
 from servers import wait_until
 from up_process import UpProcess
 
+from worker.records.records import Records
+from worker.records.stores import StoreRecords
 from worker.stores.layout import context_hash, redis_include_key
 
 KEYS = {
@@ -164,6 +166,25 @@ def test_a_restart_goes_on_with_everything_it_had(start: Start) -> None:
     assert members_refs(after, "ann") == {"rudderstack-cohort.g1"}
     assert send(facts | {"url": after["url"]}, ["bob"]) == 204
     wait_until(lambda: members_refs(after, "bob"))
+
+
+def test_a_store_that_was_removed_stays_away_after_a_restart(start: Start) -> None:
+    up = start()
+    facts = up.ready()
+    with redis.Redis.from_url(facts["state_url"]) as client:
+        [store] = Records(client).directory().stores
+        StoreRecords(client).remove(store.store_id)
+    assert up.end() == 0
+
+    again = start()
+    after = again.ready()
+
+    assert after | {"url": facts["url"], "store": facts["store"]} == facts
+    assert after["store"] is None
+    assert "lags behind" not in again.output
+    with redis.Redis.from_url(after["state_url"]) as client:
+        assert Records(client).directory().stores == []
+    assert send(after, ["ann"]) == 204
 
 
 def test_processes_of_a_killed_up_end_too_and_the_next_one_goes_on(start: Start) -> None:

@@ -62,7 +62,7 @@ class Service:
         environment_id: the environment's client-side ID, the one in payloads.
         writer_token: a token that may send payloads.
         admin_token: a token that may do everything.
-        store: ``{"kind", "url", "prefix"}`` of the store that SDKs read.
+        store: ``{"kind", "url", "prefix"}`` of the store that SDKs read; None, too, when it was removed.
     """
 
     settings: Settings

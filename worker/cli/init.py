@@ -46,6 +46,8 @@ def command(
     """Create project, environment, store and tokens in the state server; what is there already stays.
 
     Prints the facts as JSON. A token made here is printed this once; one given, or made before, is null.
+
+    A store that was removed since is not made again, unless one is named here.
     """
     from worker.settings import load_settings
     from worker.wiring import open_records
@@ -65,7 +67,8 @@ def command(
         "environment_id": made.environment_id,
         "writer_token": None if writer_token else made.writer_token,
         "admin_token": None if admin_token else made.admin_token,
-        "store": made.store.configuration.model_dump(mode="json"),  # passwords come out as asterisks
+        # Passwords come out as asterisks.
+        "store": made.settled and made.settled.configuration.model_dump(mode="json"),
     }
     print(json.dumps(facts, indent=2))
 

@@ -59,6 +59,7 @@ class Stack:
         self._server = settle(directory.server, self._credentials.state_password)
         self._settings = settings.model_copy(update={"state_url": SecretStr(self._server.url), "durability": "fsync"})
         self._starting = True
+        self._fills_own_store = True
         self.url = url_of(listener)
 
     def start(self) -> dict[str, Any]:
@@ -74,8 +75,11 @@ class Stack:
         receiver, worker, scheduler = (self._supervisor.start(role) for role in self._roles())
         self._await(receiver, self._receiver_answers)
         self._await(worker, lambda: worker.ready)
-        self._await(scheduler, lambda: self._synchronized_on() is not None)
-        self._await_fresh(started_ms)
+        if self._fills_own_store:
+            self._await(scheduler, lambda: self._synchronized_on() is not None)
+            self._await_fresh(started_ms)
+        else:
+            self._await(scheduler, lambda: scheduler.ready)
         self._starting = False
         for key, faults in self._readiness().get("broken_manifests", {}).items():
             self._say(f"the manifest of {key} cannot be used: {faults[0]['pointer']} {faults[0]['message']}")
@@ -133,6 +137,8 @@ class Stack:
             admin_token=credentials.admin_token,
             existing_store="moved",  # the same server with the same data, if perhaps on another port
         )
+        # It may have been switched off or removed: then nobody tells it how fresh it is.
+        self._fills_own_store = made.settled is not None and made.settled.on
         return {
             "url": self.url,
             "project_key": made.project_key,
@@ -141,7 +147,7 @@ class Stack:
             "writer_token": credentials.writer_token,
             "admin_token": credentials.admin_token,
             "state_url": server.url,
-            "store": {"kind": "redis", "url": server.url, "prefix": _PREFIX},
+            "store": {"kind": "redis", "url": server.url, "prefix": _PREFIX} if made.settled else None,
         }
 
     def _roles(self) -> list[Role]:

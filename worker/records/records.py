@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import redis
@@ -18,7 +17,7 @@ from worker.errors import Misconfigured
 from worker.model import StoreConfiguration, StoreRecord
 from worker.records.change import change_records, read_directory
 from worker.records.directory import Directory, Environment, Role, Token, token_hash
-from worker.records.stores import ExistingStore, StoreRecords
+from worker.records.stores import ExistingStore, StoreRecords, first_store
 from worker.records.tables import ENVIRONMENTS, PROJECTS, TOKENS, VERSION, Writes
 from worker.state import state_errors
 
@@ -33,14 +32,30 @@ _ENVIRONMENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # it is part of keys: no 
 
 @dataclass(slots=True, frozen=True)
 class Bootstrap:
-    """What ``Records.bootstrap`` found or made. Tokens are None when they exist already and were not given."""
+    """What ``Records.bootstrap`` found or made.
+
+    Attributes:
+        writer_token: None when there is one already and none was given; as is ``admin_token``.
+        settled: the store; None when there is none any more, and none was made.
+    """
 
     project_key: str
     environment_key: str
     environment_id: str
     writer_token: str | None
     admin_token: str | None
-    store: StoreRecord
+    settled: StoreRecord | None
+
+    @property
+    def store(self) -> StoreRecord:
+        """The store, where there must be one.
+
+        Raises:
+            Misconfigured: it was removed.
+        """
+        if self.settled is None:
+            raise Misconfigured("the environment has no store; `segsync store add` gives it one")
+        return self.settled
 
 
 class Records:
@@ -77,8 +92,9 @@ class Records:
     ) -> Bootstrap:
         """Make project ``default``, environment ``production``, a store and two tokens, as far as they are missing.
 
-        Idempotent. A given environment id or token is taken over. A store at the same place is brought up to date;
-        ``StoreRecords.settle`` says what becomes of one that is elsewhere.
+        Idempotent. A given environment id or token is taken over. The environment is made together with its store. In
+        one that is there already, a store at the same place is brought up to date; ``StoreRecords.settle`` says what
+        becomes of one that is elsewhere, and whether one that was removed is made again.
 
         Raises:
             Misconfigured: the environment exists under another id, the id or a token given cannot be one, or there is
@@ -87,17 +103,26 @@ class Records:
         """
         if writer_token is not None and writer_token == admin_token:
             raise Misconfigured("writer and admin tokens must differ: each token has one role")
-        environment = self._bootstrap_environment(environment_id)
+        environment, store = self._bootstrap_environment(environment_id, store_configuration)
+        if store is None:
+            stores = StoreRecords(self._client)
+            store = stores.settle(environment.environment_id, store_configuration, existing_store)
         return Bootstrap(
             project_key=environment.project_key,
             environment_key=environment.environment_key,
             environment_id=environment.environment_id,
             writer_token=self._bootstrap_token("writer", writer_token),
             admin_token=self._bootstrap_token("admin", admin_token),
-            store=StoreRecords(self._client).settle(environment.environment_id, store_configuration, existing_store),
+            settled=store,
         )
 
-    def _bootstrap_environment(self, environment_id: str | None) -> Environment:
+    def _bootstrap_environment(
+        self, environment_id: str | None, configuration: StoreConfiguration
+    ) -> tuple[Environment, StoreRecord | None]:
+        """The environment, and the store that was made with it; None when it was there before.
+
+        In one step: an environment without a store is one whose stores were removed, not one that was half made.
+        """
         made = Environment(
             environment_id=environment_id or secrets.token_hex(12),
             environment_key=DEFAULT_ENVIRONMENT,
@@ -105,7 +130,7 @@ class Records:
             name="Production",
         )
 
-        def decide(directory: Directory) -> tuple[Environment, Writes | None]:
+        def decide(directory: Directory) -> tuple[tuple[Environment, StoreRecord | None], Writes | None]:
             for found in directory.environments.values():
                 if (found.project_key, found.environment_key) != (DEFAULT_PROJECT, DEFAULT_ENVIRONMENT):
                     continue
@@ -114,12 +139,18 @@ class Records:
                         f"environment {DEFAULT_PROJECT}/{DEFAULT_ENVIRONMENT} exists with id {found.environment_id}; "
                         "leave the id out, or use another state server"
                     )
-                return found, None
+                return (found, None), None
             if not _ENVIRONMENT_ID.fullmatch(made.environment_id):
                 raise Misconfigured(
                     f"an environment id is 1 to 64 letters, digits, dots, dashes: not {environment_id!r}"
                 )
-            return made, partial(_queue_environment, made)
+            store, queue_store = first_store(directory, made.environment_id, configuration)
+
+            def queue(pipe: Any) -> None:
+                _queue_environment(made, pipe)
+                queue_store(pipe)
+
+            return (made, store), queue
 
         return change_records(self._client, decide)
 

@@ -142,15 +142,19 @@ class StoreRecords:
 
     def settle(
         self, environment_id: str, configuration: StoreConfiguration, existing_store: ExistingStore
-    ) -> StoreRecord:
+    ) -> StoreRecord | None:
         """Make sure that the environment has the store described; the one at that place is brought up to date.
 
         Args:
             environment_id: of an environment that there is.
             configuration: the store.
-            existing_store: what to do when there is one of its kind elsewhere: "keep" it (or any other there is),
-                "refuse", "replace" it by another store, which is filled anew, or, where a store differs by nothing
-                but host and port, take it for the same one, "moved" with its content.
+            existing_store: what to do when there is one of its kind elsewhere: "refuse", or "replace" it by another
+                store, which is filled anew. Where nobody has asked for this store, none is made, for whoever removed
+                it wants it gone: "keep" what there is, or take the store that differs by nothing but host and port
+                for the same one, "moved" with its content.
+
+        Returns:
+            The store at that place; with "keep", the first there is. None when there is none, and none was made.
 
         Raises:
             Misconfigured: there is one elsewhere, or there are several, and none is to be touched; or the place is
@@ -159,19 +163,16 @@ class StoreRecords:
         """
         now_ms = _server_ms(self._client)
 
-        def decide(directory: Directory) -> tuple[StoreRecord, Writes | None]:
+        def decide(directory: Directory) -> tuple[StoreRecord | None, Writes | None]:
             stores = directory.stores_of(environment_id)
-            if stores and existing_store == "keep":
-                return stores[0], None
+            if existing_store == "keep":
+                return next(iter(stores), None), None
             existing = _existing(stores, configuration, moved=existing_store == "moved")
             if existing:
-                if existing.configuration == configuration:
-                    return existing, None
-                made = existing.model_copy(update={"configuration": configuration, "version": existing.version + 1})
-                _check(directory, made)
-                return made, _written(made)
-            # With "moved", the store wanted is the service's own: it belongs beside whatever others there are.
-            elsewhere = [] if existing_store == "moved" else _of_kind(stores, configuration.kind)
+                return _brought_up_to_date(directory, existing, configuration)
+            if existing_store == "moved":
+                return None, None
+            elsewhere = _of_kind(stores, configuration.kind)
             if elsewhere and existing_store == "refuse":
                 raise Misconfigured(
                     f"the environment has a store already ({elsewhere[0].configuration}); --replace-store leaves it "
@@ -200,9 +201,42 @@ class StoreRecords:
             return made, queue
 
         found = change_records(self._client, decide)
-        if existing_store != "keep":
+        if found is not None and existing_store != "keep":
             Circuits(self._client).reset(found.store_id)
         return found
+
+
+def _brought_up_to_date(
+    directory: Directory, store: StoreRecord, configuration: StoreConfiguration
+) -> tuple[StoreRecord, Writes | None]:
+    """The store with this configuration, and what writes it; None when it is so already.
+
+    Raises:
+        Misconfigured: another store is at that place.
+    """
+    if store.configuration == configuration:
+        return store, None
+    made = store.model_copy(update={"configuration": configuration, "version": store.version + 1})
+    _check(directory, made)
+    return made, _written(made)
+
+
+def first_store(
+    directory: Directory, environment_id: str, configuration: StoreConfiguration
+) -> tuple[StoreRecord, Writes]:
+    """The first store of an environment that is about to be made, and what writes it.
+
+    Raises:
+        Misconfigured: another environment's store is at that place.
+    """
+    made = StoreRecord(
+        store_id=_next_id(directory.stores),
+        environment_id=environment_id,
+        name=configuration.kind,
+        configuration=configuration,
+    )
+    _check(directory, made)
+    return made, _written(made)
 
 
 def _known(directory: Directory, store_id: str) -> StoreRecord:

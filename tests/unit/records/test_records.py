@@ -8,7 +8,10 @@ from pydantic import SecretStr
 
 from worker.errors import Misconfigured
 from worker.model import RedisStoreConfiguration
+from worker.records.directory import Environment
 from worker.records.records import Bootstrap, DirectoryCache, Records
+from worker.records.stores import ExistingStore, StoreRecords
+from worker.records.tables import ENVIRONMENTS, write_record
 
 STORE = RedisStoreConfiguration(host="redis.internal", password=SecretStr("s3cret"))
 
@@ -92,6 +95,31 @@ def test_a_store_that_is_there_is_neither_replaced_nor_touched_unless_told(redis
     kept = records.bootstrap(environment_id=None, store_configuration=elsewhere, existing_store="keep")
     assert kept.store == first.store
     assert records.directory().stores == [first.store]
+
+
+def test_an_installation_whose_store_was_removed_starts_again_without_one(redis_client: redis.Redis) -> None:
+    records, first = Records(redis_client), bootstrap(redis_client)
+    StoreRecords(redis_client).remove(first.store.store_id)
+    wishes: list[ExistingStore] = ["keep", "moved"]
+    for wish in wishes:
+        again = records.bootstrap(environment_id=None, store_configuration=STORE, existing_store=wish)
+        assert (again.environment_id, again.settled) == (first.environment_id, None)
+        with pytest.raises(Misconfigured, match="segsync store add"):
+            _ = again.store
+    assert records.directory().stores == []
+
+    asked_for = bootstrap(redis_client).store
+    assert records.directory().stores == [asked_for]
+    assert asked_for.store_id != first.store.store_id
+
+
+def test_an_environment_that_cannot_have_its_store_is_not_made_either(redis_client: redis.Redis) -> None:
+    bootstrap(redis_client, environment_id="elsewhere")
+    other = Environment(environment_id="elsewhere", environment_key="staging", project_key="default", name="Staging")
+    write_record(redis_client, ENVIRONMENTS, "elsewhere", other.model_dump_json())
+    with pytest.raises(Misconfigured, match="store redis of environment elsewhere"):
+        bootstrap(redis_client, environment_id="here")
+    assert list(Records(redis_client).directory().environments) == ["elsewhere"]
 
 
 @pytest.mark.parametrize("token", ["", "short", "long enough but with spaces", "naïve-token-of-some-length"])

@@ -244,12 +244,26 @@ def test_what_has_moved_is_the_store_that_differs_by_nothing_else(
     older = first_of(redis_client)
     stores.add("env-1", "second", SECOND)
     moved = stores.settle("env-1", copied(FIRST, port=6380), "moved")
-    stores.remove(older.store_id)
-    again = stores.settle("env-1", copied(FIRST, port=6381), "moved")
 
+    assert moved is not None
     assert moved.store_id == older.store_id
-    assert again.store_id != older.store_id
-    assert [store.configuration for store in directory(redis_client).stores] == [SECOND, again.configuration]
+    assert [store.configuration.port for store in directory(redis_client).stores] == [6380, 6379]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("wish", ["keep", "moved"])
+def test_a_store_that_was_removed_is_not_made_again_unless_it_is_asked_for(
+    stores: StoreRecords, redis_client: redis.Redis, wish: ExistingStore
+) -> None:
+    stores.remove(first_of(redis_client).store_id)
+    assert stores.settle("env-1", FIRST, wish) is None
+    assert names(redis_client) == []
+
+    stores.add("env-1", "second", SECOND)
+    assert stores.settle("env-1", copied(FIRST, port=6381), "moved") is None
+    assert names(redis_client) == ["second"]
+
+    stores.settle("env-1", TABLE, "refuse")
+    assert names(redis_client) == ["second", "dynamodb"]
 
 
 def test_a_store_made_beside_another_of_its_kinds_name_gets_a_name_of_its_own(
