@@ -167,7 +167,8 @@ class Trial:
         if self._ends == "stopped":
             self.predecessor.signal(signal.SIGCONT)
             told = self.predecessor.hear_the_end()
-            assert told == ("gave up, fate unknown: True" if fences else "answered")
+            # A server that was quick may have read, and answered, everything before it got to the fence.
+            assert told == "answered" or (fences and told == "gave up, fate unknown: True")
             if not fences:
                 return
         predecessor = self.predecessor.connection.split()[0]
