@@ -105,7 +105,7 @@ class Replays:
     def replay_some_again(self) -> None:
         """Replay what was replayed or given up, which must change nothing."""
         for batch_id in self._dice.sample(sorted(self._asked), min(_AGAIN, len(self._asked))):
-            # Of what was dead and is alive, nothing is known any more.
+            # What was asked for in a storm may have been discarded, or never kept.
             found = self._insist(f"/{batch_id}/replay", {"preview": False}, or_not_found=True)
             if found and found["replayed"]:
                 self.problems.append(f"batch {batch_id} was replayed twice: {found}")

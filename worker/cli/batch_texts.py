@@ -83,6 +83,9 @@ def print_preview(preview: Preview) -> None:
             table.add_section()
             table.add_row("in all", *_numbers(preview.total))
         console().print(table)
+    _print_moves(preview)
+    if preview.left_out:
+        print(f"{counted(preview.left_out, 'member')} cannot be read, and would be left out, by the policy `skip`.")
     if waiting := sum(change.waits for change in preview.segments.values()):
         print(
             f"In {counted(waiting, 'segment')}, accepted batches wait to be applied: what they decide is not counted."
@@ -146,6 +149,8 @@ def _replay_lines(planned: Replay) -> Iterator[str]:
         yield f"is not possible: {planned.problem}{place}"
     for target in planned.targets:
         yield f"{target.segment.segment_key}: {_target(target)}"
+    if planned.rejected.count:
+        yield f"{counted(planned.rejected.count, 'member')} cannot be read, and would be left out, by the policy `skip`"
     for entry in planned.leaves:
         yield f"{entry.segment.segment_key}: leaves it, for today's manifest names it no more"
     for segment in planned.already_live:
@@ -167,6 +172,21 @@ def _target(target: Target) -> str:
 def _numbers(change: Change) -> list[str]:
     numbers = (change.batches, change.added, change.removed, change.unchanged, change.decided_later)
     return [f"{number:,}" for number in numbers]
+
+
+def _print_moves(preview: Preview) -> None:
+    """Where batches come to that died elsewhere, or were moved before; and which segments they leave."""
+    coming = {segment: change.moved for segment, change in sorted(preview.segments.items()) if change.moved}
+    _print_some(
+        "By today's manifests these segments get batches that died in others:",
+        (f"{segment.segment_key}: {batches_counted(count)}" for segment, count in coming.items()),
+        len(coming),
+    )
+    _print_some(
+        "and these are not theirs any more:",
+        (f"{segment.segment_key}: {batches_counted(count)}" for segment, count in sorted(preview.leaving.items())),
+        len(preview.leaving),
+    )
 
 
 def _print_obstacles(what: str, obstacles: Mapping[str, Obstacle]) -> None:

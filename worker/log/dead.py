@@ -6,12 +6,15 @@ from typing import Literal
 
 import msgspec
 
-# dead: may be replayed or discarded. discarded: never again. moved: replayed into other segments; see those.
-DeadStatus = Literal["dead", "discarded", "moved"]
+# dead: may be replayed or discarded. discarded: never again. moved: replayed into other segments; see those. replayed:
+# alive again; then its log knows nothing of it any more, and the record is kept for people alone.
+DeadStatus = Literal["dead", "discarded", "moved", "replayed"]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=False):
     """One record of the hash ``S:gN:dead``; scripts know by how it begins whether the entry is still dead.
+
+    Once that is replayed, the record lies in ``segsync:replayed``.
 
     Attributes:
         reason: slug, also the metric's label.

@@ -1,8 +1,9 @@
-"""Dead entries of every log: found by time or by batch, read whole, and decided about.
+"""Dead entries of every log: found by time or by batch, read whole, and decided about; and those that were replayed.
 
 ``segsync:dead`` is a zset, ``{batch id}/{environment}/{segment key}/{generation}/{entry id}`` -> accept time in ms. It
 lies in another slot than the logs: it is written after an entry died, and made whole again by ``reindex``; what it
-lists that is no longer there is taken out when it is met.
+lists that is no longer there is taken out when it is met. ``segsync:replayed`` is a hash, the same names -> what was
+known of an entry when it died, and who replayed it: a note for people, which no fold reads.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from worker.model import SegmentId
 from worker.state import state_errors
 
 INDEX = "segsync:dead"
+REPLAYED = "segsync:replayed"
 _PAGE = 200
 
 
@@ -184,6 +186,38 @@ class DeadLetters:
         base = keyspace.base(entry.segment.environment_id, entry.segment.segment_key)
         return bool(script("decide")(self._client, base, entry.segment.generation, entry.entry_id, letter.encode()))
 
+    def note_replayed(self, entry: DeadEntry, *, by: str, why: str, now_ms: int) -> None:
+        """Keep what is known of a dead entry that is about to be alive again, so that it can be looked up then.
+
+        As long as it is dead nevertheless, the note counts for nothing. Noted again, it stays as it was.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        letter = msgspec.structs.replace(entry.letter, status="replayed", by=by, why=why, decided_ms=now_ms)
+        with state_errors():
+            self._client.hsetnx(REPLAYED, _name(entry.segment, entry.entry_id, letter.batch_id), letter.encode())
+
+    def unnote_replayed(self, entry: DeadEntry) -> None:
+        """It was not brought to life after all.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        with state_errors():
+            self._client.hdel(REPLAYED, _name(entry.segment, entry.entry_id, entry.letter.batch_id))
+
+    def forget_replayed(self, before_ms: int) -> None:
+        """Forget what was replayed before that time.
+
+        Raises:
+            Unavailable: the state server is away; some may be forgotten.
+        """
+        with state_errors():
+            for name, kept in self._client.hscan_iter(REPLAYED, count=_PAGE):
+                if decode_letter(kept).decided_ms < before_ms:
+                    self._client.hdel(REPLAYED, name)  # listings take it out of the index
+
     def _fields(self, segment: SegmentId, entry_id: str) -> dict[bytes, bytes]:
         prefix = keyspace.prefix(segment)
         with state_errors():
@@ -198,10 +232,14 @@ class DeadLetters:
     def _read(self, names: Sequence[str]) -> list[DeadEntry]:
         """The entries of these names; names that lead nowhere any more are taken out of the index."""
         placed = [_place(name) for name in names]
+        if not names:
+            return []
         with state_errors(), self._client.pipeline(transaction=False) as pipe:
             for segment, entry_id in placed:
                 pipe.hget(_dead_key(segment), entry_id)
-            kept = pipe.execute()
+            pipe.hmget(REPLAYED, names)
+            *dead, replayed = pipe.execute()
+            kept = [letter or note for letter, note in zip(dead, replayed, strict=True)]
             gone = [name for name, letter in zip(names, kept, strict=True) if letter is None]
             if gone:
                 self._client.zrem(INDEX, *gone)

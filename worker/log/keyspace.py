@@ -49,6 +49,7 @@ Beside these, in slots of their own:
     segsync:pending             hash    environment id -> what waits in its logs, as last measured: see pending.py
     segsync:{rejected}:*                bodies that were answered 400: see rejected_bodies.py
     segsync:dead                zset    dead entries of all logs -> accept time (an index; see dead_letters.py)
+    segsync:replayed            hash    dead entries that came to life again -> what was known of them (for people)
 """
 
 from __future__ import annotations

@@ -58,12 +58,12 @@ def read_rejected(client: redis.Redis, segments: Sequence[SegmentId], most: int)
 
 
 def _read(client: redis.Redis, segment: SegmentId, entry_id: bytes) -> Iterator[RejectedMembers]:
-    """An entry; none, when it was trimmed meanwhile."""
-    with state_errors():
-        found = cast(
-            "list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(f"{_prefix(segment)}:log", entry_id, entry_id)
-        )
-    for _, fields in found:
+    """An entry, beside the stream or of it; none, when it was trimmed meanwhile."""
+    with state_errors(), client.pipeline(transaction=False) as pipe:
+        pipe.hgetall(f"{_prefix(segment)}:late:{entry_id.decode()}")
+        pipe.xrange(f"{_prefix(segment)}:log", entry_id, entry_id)
+        beside, found = cast("tuple[dict[bytes, bytes], list[tuple[bytes, dict[bytes, bytes]]]]", pipe.execute())
+    for fields in [beside] if beside else [fields for _, fields in found]:
         entry = unpack(entry_id, [part for pair in fields.items() for part in pair], 0)
         yield RejectedMembers(
             segment=segment,

@@ -16,7 +16,7 @@ from worker.wiring import Wiring
 # Only the first two can be replayed or discarded. moved: replayed into other segments than the one it died in.
 STATUSES = ("dead", "rejected", "replayed", "discarded", "moved")
 WAITING = frozenset(("dead", "rejected"))
-_OF_DEAD = frozenset(("dead", "discarded", "moved"))
+_OF_DEAD = frozenset(("dead", "replayed", "discarded", "moved"))
 _OF_REJECTED = frozenset(("rejected", "replayed", "discarded"))
 # So many are looked at for one page; with a filter that fits few, the page is the shorter.
 MOST_LOOKED_AT = 10_000

@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 def expire_dead(wiring: Wiring) -> int:
-    """Forget dead letters whose retention is over, and what was discarded, or replayed elsewhere, as long ago.
+    """Forget dead letters whose retention is over, and what was discarded, or replayed, as long ago.
 
     Each dead letter that expires is logged before it goes. Whatever the stream still has stays.
 
@@ -37,6 +37,7 @@ def expire_dead(wiring: Wiring) -> int:
                 wiring.dead_letters.unindex(segment, entry_id, letter.batch_id)
         for segment in touched:
             wiring.upkeep.release_payloads(segment)
+    wiring.dead_letters.forget_replayed(before_ms)
     return expired
 
 

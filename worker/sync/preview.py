@@ -58,11 +58,15 @@ class Preview:
         segments: what would become of each; its generation is 0 when it does not exist yet.
         obstacles: reason -> the batches that cannot be replayed at all.
         skipped: reason -> the segments' parts of batches that cannot be.
+        left_out: members that cannot be read, and that the policy ``skip`` leaves out, of all batches together.
+        leaving: segment -> how many of the batches died there, and go to other segments alone.
         approximate: see ``Effects``.
     """
 
     batches: int = 0
     replayable: int = 0
+    left_out: int = 0
+    leaving: dict[SegmentId, int] = field(default_factory=dict)
     segments: dict[SegmentId, Change] = field(default_factory=dict)
     obstacles: dict[str, Obstacle] = field(default_factory=dict)
     skipped: dict[str, Obstacle] = field(default_factory=dict)
@@ -76,6 +80,9 @@ class Preview:
             if replay.problem is not None:
                 _count(self.obstacles, replay.reason or replay.problem, replay.batch_id, replay.problem)
                 continue
+            self.left_out += replay.rejected.count
+            for entry in replay.leaves:
+                self.leaving[entry.segment] = self.leaving.get(entry.segment, 0) + 1
             for target in replay.targets:
                 if target.skipped is not None:
                     _count(self.skipped, target.skipped, replay.batch_id, target.skipped)

@@ -65,6 +65,15 @@ class Replayer:
             self._wiring.upkeep.index(done.inserted, ticket=planned.batch_id)
         if done.inserted or planned.already_live or not done.skipped:
             self._note(planned, done)
+        if done.inserted and planned.rejected.count:
+            _log.warning(
+                "batch.members_rejected",
+                batch_id=planned.batch_id,
+                environment_id=done.inserted[0].environment_id,
+                integration=planned.integration_key,
+                members=planned.rejected.count,
+                first=planned.rejected.listed[0]._asdict(),
+            )
         _log.info(
             "batch.replayed",
             batch_id=planned.batch_id,
@@ -104,6 +113,10 @@ class Replayer:
             rejected=planned.rejected,
         )
         position = target.position
+        dead = _dead_entry(planned, target)
+        if dead is not None:  # first: cut short after it, nothing else would say that it ever died
+            note = f"replayed into {segment.segment_key}"
+            wiring.dead_letters.note_replayed(dead, by=self._by, why=note, now_ms=wiring.upkeep.server_ms())
         while True:
             inserted = insert_entry(
                 wiring.client,
@@ -121,6 +134,8 @@ class Replayer:
         if inserted == "not dead":
             return
         if isinstance(inserted, str):
+            if dead is not None:
+                wiring.dead_letters.unnote_replayed(dead)
             done.skipped[segment.segment_key] = {
                 "gone": f"generation {segment.generation} of the segment is deleted",
                 "below": "it is older than anything that is remembered of who was decided since",
@@ -131,7 +146,7 @@ class Replayer:
         done.wake_ups += inserted
 
     def _note(self, planned: Replay, done: Replayed) -> None:
-        """Write down that it is done: what is dead in segments that it is not for any more, and rejected bodies."""
+        """Write down that it is done, and who did it."""
         now_ms = self._wiring.upkeep.server_ms()
         there = {target.segment.segment_key for target in planned.targets} - done.skipped.keys()
         there |= {segment.segment_key for segment in planned.already_live}
@@ -143,3 +158,9 @@ class Replayer:
         for batch in planned.entries:
             if not isinstance(batch.source, DeadEntry):
                 self._wiring.rejected.mark(batch.batch_id, "replayed", self._by, why)
+
+
+def _dead_entry(planned: Replay, target: Target) -> DeadEntry | None:
+    """The dead entry that comes to life in that segment; None when the batch comes to it newly."""
+    found = [batch.source for batch in planned.entries if batch.segment == target.segment]
+    return next((source for source in found if target.of_dead and isinstance(source, DeadEntry)), None)

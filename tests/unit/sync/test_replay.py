@@ -8,8 +8,10 @@ from replay_builders import altered_parser, apply, die, isolated, publish, rejec
 from sync_builders import Installation
 
 from worker.log import keyspace
+from worker.log.dead_letters import INDEX, REPLAYED
 from worker.log.parsers import publish_parsers
 from worker.sync.batches import Batches, BatchFilter
+from worker.sync.expire import expire_dead
 from worker.sync.isolation import IsolatedParser
 from worker.sync.planned import Replay
 from worker.sync.replay import Replayer
@@ -84,6 +86,47 @@ def test_replaying_twice_changes_nothing_the_second_time(installation: Installat
     assert [len(replayer.replay(each).inserted) for each in planned] == [0]
     assert installation.client.hget(cursor_key(installation), "epoch") == epoch
     assert plan(installation, isolated) == []
+
+
+def test_a_dead_batch_that_was_replayed_is_listed_as_such_with_who_did_it_and_is_not_replayed_again(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann",))
+    assert replay(installation, isolated) == [["rudderstack-beta"]]
+    batches = Batches(installation.wiring)
+    [batch] = batches.newest_first(BatchFilter(statuses=frozenset(["replayed"])))
+    assert (batch.status, batch.reason, batch.segment) == ("replayed", "cohort", installation.segment())
+    assert (batch.decided_by, batch.decided_why) == ("a test", "replayed into rudderstack-beta")
+    assert batches.find(batch.batch_id) == [batch]
+    assert plan(installation, isolated) == []
+    assert batches.discard([batch], by="a test", why="too late") == 0
+    assert installation.members("ann") == {"ann"}
+
+
+def test_a_dead_batch_that_cannot_be_replayed_after_all_is_not_listed_as_replayed(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    die(installation, add=("ann",))
+    [planned] = plan(installation, isolated)
+    key = f"segsync:{{{installation.environment_id}/rudderstack-beta}}:segment"
+    installation.client.hset(key, "generation", "2")
+    assert Replayer(installation.wiring, "a test").replay(planned).inserted == []
+    assert [batch.status for batch in Batches(installation.wiring).newest_first(BatchFilter())] == ["dead"]
+    assert not installation.client.exists(REPLAYED)
+
+
+def test_what_was_replayed_is_forgotten_when_the_retention_of_dead_letters_is_over(
+    installation: Installation, isolated: IsolatedParser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die(installation, add=("ann",))
+    replay(installation, isolated)
+    expire_dead(installation.wiring)
+    assert len(list(Batches(installation.wiring).newest_first(BatchFilter()))) == 1
+    over_ms = installation.wiring.upkeep.server_ms() + (installation.wiring.settings.dead_retention_seconds + 1) * 1000
+    monkeypatch.setattr(installation.wiring.upkeep, "server_ms", lambda: over_ms)
+    expire_dead(installation.wiring)
+    assert list(Batches(installation.wiring).newest_first(BatchFilter())) == []
+    assert installation.client.zcard(INDEX) == 0
 
 
 def test_a_rejected_body_creates_its_segment_when_it_is_the_first_of_its_cohort(

@@ -71,7 +71,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case(a_rejected_body, "beta", ["replayed"]),
-    Case(a_dead_batch, "beta", []),
+    Case(a_dead_batch, "beta", ["replayed"]),
     Case(a_dead_batch_that_belongs_elsewhere, "Beta", ["moved"]),
 ]
 

@@ -10,6 +10,7 @@ import pytest
 import redis
 from replay_builders import altered_parser, apply, die, isolated, publish, reject
 from servers import wait_until
+from structlog.testing import capture_logs
 from sync_builders import Installation
 
 from worker.log import keyspace
@@ -18,6 +19,7 @@ from worker.log.append import Target as AppendTarget
 from worker.log.dead import DeadLetter
 from worker.log.late import insert_entry
 from worker.log.position import ms_of, order
+from worker.log.rejected import read_rejected
 from worker.model import Cohort, Payload, SegmentId
 from worker.records.environment_options import EnvironmentOptions
 from worker.sync import replay as replay_module
@@ -329,6 +331,11 @@ def test_members_that_the_policy_skips_by_now_are_left_out(
     installation.wiring.directory.fresh(0)
     planned = plan(installation, isolated)
     assert (planned.problem, planned.rejected.count) == (None, 1)
-    carry_out(installation, planned)
+    with capture_logs() as logs:
+        carry_out(installation, planned)
+    [line] = [line for line in logs if line["event"] == "batch.members_rejected"]
+    assert (line["members"], line["first"]["pointer"]) == (1, "/listData/add/1/id")
+    [left_out] = read_rejected(installation.client, [installation.segment()], 10)
+    assert (left_out.batch_id, left_out.rejected.count) == (planned.batch_id, 1)
     apply(installation)
     assert installation.members("ann") == {"ann"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 import redis
 from replay_builders import altered_parser, apply, die, isolated, publish, reject
@@ -12,6 +13,7 @@ from sync_builders import Installation
 
 from worker.log.segments import read_segments
 from worker.model import SegmentId
+from worker.records.environment_options import EnvironmentOptions
 from worker.sync import batches as batches_module
 from worker.sync import preview as preview_module
 from worker.sync import replaying as replaying_module
@@ -63,6 +65,22 @@ def test_a_preview_adds_up_what_would_become_of_each_segment(
         SegmentId(installation.environment_id, "rudderstack-gamma", 0): Change(batches=1, added=1),
     }
     assert found.total == Change(batches=3, added=3, removed=1, unchanged=1, decided_later=1)
+
+
+def test_a_preview_says_which_segments_batches_leave_and_whom_it_leaves_out(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    for _ in range(2):
+        die(installation, add=("ann",))
+    body = msgspec.json.decode(installation.body(add=("bob",)))
+    body["listData"]["add"].append({"name": "has no id"})
+    reject(installation, msgspec.json.encode(body))
+    publish(installation, altered_parser(installation, "/cohortId", "/cohortName"))
+    EnvironmentOptions(installation.client).set_policy(installation.environment_id, "rudderstack", "skip")
+    installation.wiring.directory.fresh(0)
+    found = previewed(installation, isolated)
+    assert (found.leaving, found.left_out) == ({installation.segment(): 2}, 1)
+    assert found.total == Change(batches=3, moved=2, added=2, unchanged=1)
 
 
 def test_a_preview_says_where_it_does_not_know_what_was_accepted_since(

@@ -32,6 +32,9 @@ end
 redis.call('DEL', key)
 redis.call('HSET', key, 'b', batch_id, 'n', batches, 's', bytes, unpack(ARGV, 6, 5 + fields))
 redis.call('ZADD', late_key(generation), ms_of(id), id)
+if redis.call('HEXISTS', key, 'x') == 1 then
+  redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id)
+end
 redis.call('HDEL', dead_key(generation), id)
 redis.call('HDEL', base .. ':g' .. generation .. ':crashes', id)
 if not of_dead then redis.call('HINCRBY', head_key(generation), 'inserted', 1) end
