@@ -132,12 +132,12 @@ def _kept_off(wiring: Wiring, environment_ids: Collection[str]) -> list[dict[str
 
 def _released(done: Release) -> str:
     """What has become of an integration, after its name."""
-    begun = "is drained again; it begins within seconds" if done.was_engaged else ""
     if done.let_die_until_ms is not None:
-        return f"{begun}; it {_unbraked(done.let_die_until_ms)}." if begun else f"{_unbraked(done.let_die_until_ms)}."
-    return (
-        f"{begun}." if begun else "is braked again as soon as most of its batches die; before, they could for a while."
-    )
+        begun = "is drained again, within seconds, and " if done.was_engaged else ""
+        return f"{begun}{_unbraked(done.let_die_until_ms)}."
+    if done.was_engaged:
+        return "is drained again; it begins within seconds."
+    return "is braked again as soon as most of its batches die; before, they could for a while."
 
 
 def _unbraked(until_ms: int) -> str:

@@ -338,7 +338,7 @@ def test_a_release_that_lets_batches_die_says_until_when_and_is_listed(
 ) -> None:
     engage(installation)
     released = commands.run("brake", "release", "rudderstack", "--let-die-minutes", "30").output
-    told = re.search(r"is drained again; .*; it is not braked until (.* UTC), however many", released)
+    told = re.search(r"is drained again, within seconds, and is not braked until (.* UTC), however many", released)
     assert told is not None
     engage(installation)
     [state] = commands.json("brake", "list")
