@@ -37,7 +37,7 @@ from worker.settings import Settings
 from worker.sync.batches import Batches, Group, KeptBatch, page_key
 from worker.sync.examine import examine
 from worker.sync.isolation import IsolatedParser, ParserInterrupted
-from worker.sync.preview import preview
+from worker.sync.preview import Obstacle, Preview, preview
 from worker.sync.replay import Replayer
 from worker.sync.replay_plan import Planner
 from worker.sync.replaying import Outcome, replay
@@ -180,6 +180,8 @@ class BatchesApi:
         entries = batches.find(_batch_id(request))
         if not entries:
             raise _unknown(request)
+        if not any(batch.waits for batch in entries):
+            return _decided(entries[0], preview_only=asked.preview)
         return self._replay(batches, entries, token, preview_only=asked.preview)
 
     def _replay_many(self, request: Request, body: bytes, token: Token, directory: Directory) -> Form:
@@ -247,7 +249,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _query(request: Request, wanted: type[T]) -> T:
-    return read_query(request.query_params, wanted)
+    return read_query(request.query_params.multi_items(), wanted)
 
 
 def _batch_id(request: Request) -> str:
@@ -267,6 +269,15 @@ def _check_admin(token: Token) -> None:
 
 def _name(token: Token) -> str:
     return f"api:{token.name}"
+
+
+def _decided(batch: KeptBatch, *, preview_only: bool) -> Form:
+    """What replaying a batch that somebody has decided about does: nothing, and why."""
+    problem = f"it does not wait any more: it is {batch.status}"
+    if preview_only:
+        obstacle = Obstacle(1, batch.batch_id, problem)
+        return {"preview": True, **preview_form(Preview(obstacles={"decided": obstacle}))}
+    return {"preview": False, **outcome_form(Outcome(problems={batch.batch_id: problem}))}
 
 
 def _groups(entries: Sequence[KeptBatch]) -> list[Group]:
@@ -291,7 +302,8 @@ def _bounded(batches: Sequence[KeptBatch]) -> list[KeptBatch]:
 
 
 def _link(request: Request, **changes: str) -> Form:
-    parameters = {**request.query_params, **changes}
+    parameters = [each for each in request.query_params.multi_items() if each[0] not in changes]
+    parameters += changes.items()
     return _href(request.url.path + (f"?{urlencode(parameters)}" if parameters else ""))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -65,28 +65,35 @@ class Discarding(msgspec.Struct, forbid_unknown_fields=True):
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def read_query(parameters: Mapping[str, str], wanted: type[T]) -> T:
+def read_query(parameters: Iterable[tuple[str, str]], wanted: type[T]) -> T:
     """The query parameters as that type; numbers are read from text.
 
+    Several of ``status`` mean any of them, as with commas. Of others, one would be dropped, so two are too many.
+
     Raises:
-        Refused: 400, with the parameter's name.
+        Refused: 400, with the parameter's name, or those that there are.
     """
+    said: dict[str, str] = {}
+    for name, value in parameters:
+        if name in said and name != "status":
+            raise refuse("Query parameters", f"{name!r} is there more than once")
+        said[name] = f"{said[name]},{value}" if name in said else value
     try:
-        return msgspec.convert(dict(parameters), wanted, strict=False)
+        return msgspec.convert(said, wanted, strict=False)
     except msgspec.ValidationError as error:
-        raise refuse("Query parameters", error) from None
+        raise refuse("Query parameters", _told(error, wanted)) from None
 
 
 def read_json(body: bytes, wanted: type[T]) -> T:
     """A body as that type; an empty one is an empty object.
 
     Raises:
-        Refused: 400, with the place of what is wrong.
+        Refused: 400, with the place of what is wrong, or the fields that there are.
     """
     try:
         return msgspec.json.decode(body.strip() or b"{}", type=wanted)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise refuse("The body", error) from None
+        raise refuse("The body", _told(error, wanted)) from None
 
 
 def read_filter(directory: Directory, wanted: Filter, *, waiting: bool = False) -> BatchFilter:
@@ -129,6 +136,15 @@ def read_page_key(before: str | None) -> str | None:
 def refuse(what: str, problem: object) -> Refused:
     """400, in a sentence."""
     return Refused(400, f"{what}: {problem}", reason="parameters")
+
+
+def _told(error: Exception, wanted: type[msgspec.Struct]) -> str:
+    """What is wrong; of a field that there is not, with those that there are."""
+    text = str(error)
+    if "unknown field" not in text:
+        return text
+    within = Filter if text.endswith("`$.filter`") else wanted
+    return f"{text}; known: {', '.join(within.__struct_encode_fields__) or 'none'}"
 
 
 def _statuses(text: str | None, allowed: frozenset[str]) -> frozenset[str]:

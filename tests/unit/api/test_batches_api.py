@@ -46,7 +46,7 @@ def client(installation: Installation, valkey: ValkeyServer) -> Iterator[TestCli
 
 
 def get(client: TestClient, path: str = "", expected: int = 200, **parameters: Any) -> Any:
-    answer = client.get(BASE + path, params=parameters)
+    answer = client.get(BASE + path, params=parameters or None)  # empty ones would take those of the path away
     assert answer.status_code == expected, answer.text
     return answer.json()
 
@@ -148,6 +148,55 @@ def test_a_malformed_parameter_is_400_and_named(client: TestClient, parameters: 
     assert named in answer["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        (
+            "?integration=x",
+            "known: status, reason, integrationKey, environment, segmentKey, since, until, limit, before",
+        ),
+        ("/refused-1?limit=1", "known: none"),
+    ],
+)
+def test_of_an_unknown_parameter_the_known_ones_are_told(client: TestClient, path: str, known: str) -> None:
+    assert get(client, path, 400)["message"].endswith(known)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "known"),
+    [
+        ("/replay", {"dryRun": True}, "`dryRun`; known: filter, all, preview, before"),
+        (
+            "/replay",
+            {"filter": {"integration": "x"}},
+            "known: status, reason, integrationKey, environment, segmentKey, since, until",
+        ),
+        ("/refused-1/replay", {"all": True}, "`all`; known: preview"),
+        ("/refused-1/discard", {"why": "x", "by": "me"}, "`by`; known: why"),
+    ],
+)
+def test_of_an_unknown_field_the_known_ones_are_told(
+    client: TestClient, path: str, body: dict[str, Any], known: str
+) -> None:
+    assert post(client, path, body, 400)["message"].endswith(known)
+
+
+def test_a_repeated_status_means_any_of_them_on_every_page(client: TestClient, installation: Installation) -> None:
+    for number in range(2):
+        reject(installation, installation.body(add=("ann",)), f"refused-{number}")
+    post(client, "/refused-0/replay", {"preview": False})
+    post(client, "/refused-1/discard", {"why": "a test"})
+    reject(installation, b"{}", "refused-2")
+    page = get(client, "?status=replayed&status=discarded&limit=1")
+    assert [batch["status"] for batch in page["items"]] == ["discarded"]
+    page = client.get(page["_links"]["next"]["href"]).json()
+    assert [batch["status"] for batch in page["items"]] == ["replayed"]
+
+
+def test_another_parameter_is_said_once(client: TestClient) -> None:
+    assert "'limit' is there more than once" in get(client, "?limit=1&limit=2", 400)["message"]
+
+
 def test_a_batch_is_shown_with_its_outline_and_what_a_replay_would_do(
     client: TestClient, installation: Installation
 ) -> None:
@@ -196,7 +245,20 @@ def test_an_admin_replays_a_batch(client: TestClient, installation: Installation
     assert installation.members("ann") == {"ann"}
     [batch] = get(client, status="replayed")["items"]
     assert batch["decision"]["by"] == "api:admin"
-    assert post(client, "/refused-1/replay", {"preview": False})["batches"] == 0
+
+
+def test_a_replay_of_a_batch_that_does_not_wait_any_more_says_why_nothing_is_done(
+    client: TestClient, installation: Installation
+) -> None:
+    reject(installation, installation.body(add=("ann",)))
+    post(client, "/refused-1/replay", {"preview": False})
+    again = post(client, "/refused-1/replay", {"preview": False})
+    assert (again["batches"], again["replayed"]) == (0, 0)
+    told = "it does not wait any more: it is replayed"
+    assert again["problems"] == [{"id": "refused-1", "message": told}]
+    previewed = post(client, "/refused-1/replay")
+    assert previewed["obstacles"] == [{"reason": "decided", "count": 1, "id": "refused-1", "message": told}]
+    assert previewed["replayable"] == 0
 
 
 def test_workers_are_woken_for_what_is_replayed(
