@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 import pytest
 from botocore.exceptions import (
@@ -15,6 +16,9 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from worker.errors import Unavailable
+from worker.model import DynamoDBStoreConfiguration
+from worker.stores.dynamodb import DynamoDBStore
 from worker.stores.dynamodb_faults import unavailable
 
 WHERE = "table in eu-west-1"
@@ -115,3 +119,47 @@ def test_a_certificate_that_is_refused_needs_a_person() -> None:
     fault.__context__ = OSError("failed to connect")
     fault.__context__.__cause__ = ssl.SSLCertVerificationError(1, "certificate verify failed")
     assert unavailable(fault, WHERE, writes=True).fault == "configuration"
+
+
+@pytest.mark.parametrize("role", ["", "arn:aws:iam::123456789012:role/segsync"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.session().__enter__(),
+        lambda store: store.included("ann"),
+        lambda store: next(store.scan()),
+        lambda store: store.claim("ours", 1),
+    ],
+    ids=["session", "included", "scan", "claim"],
+)
+def test_an_endpoint_that_refuses_connections_is_tried_again_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[[DynamoDBStore], object], role: str
+) -> None:
+    """As botocore itself raises it, of the table's endpoint and of the one that would lend a role."""
+    nobody = "http://127.0.0.1:1"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", nobody)
+    store = DynamoDBStore(
+        DynamoDBStoreConfiguration(tableName="segments", region="eu-west-1", endpoint=nobody, roleArn=role)
+    )
+    with pytest.raises(Unavailable, match="cannot be reached") as raised:
+        use(store)
+    assert (raised.value.fault, raised.value.fate_unknown) == ("transient", False)
+    store.close()
+
+
+def test_without_credentials_a_person_must_act_wherever_the_endpoint_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked for before a connection is, so that nothing is known of the endpoint yet."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    store = DynamoDBStore(
+        DynamoDBStoreConfiguration(tableName="segments", region="eu-west-1", endpoint="http://127.0.0.1:1")
+    )
+    with pytest.raises(Unavailable, match="NoCredentialsError") as raised:
+        store.included("ann")
+    assert raised.value.fault == "configuration"
+    store.close()
