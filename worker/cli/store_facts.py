@@ -54,7 +54,7 @@ class StoreFacts:
         record, wiped = self.record, self.notes.wiped_ms is not None
         if not record.on:
             return "off"
-        if wiped and not record.rebuild_when_wiped:
+        if waits_for_rebuild(record, self.notes):
             return f"wiped: waits for `segsync rebuild --store {record.store_id}`"
         if self.circuit.open:
             return f"away: {self.circuit.reason}"
@@ -139,6 +139,16 @@ def find_store(wiring: Wiring, environment: str | None, wanted: str) -> StoreRec
     names = ", ".join(store.name for store in stores) or "none"
     raise Misconfigured(
         f"{environment_name(wiring.directory.current, environment_id)} has no store {wanted!r}; there are: {names}"
+    )
+
+
+def waits_for_rebuild(record: StoreRecord, notes: StoreNotes) -> str | None:
+    """A sentence about a store that has lost its content and is not filled anew by itself; None of any other."""
+    if notes.wiped_ms is None or record.rebuild_when_wiped:
+        return None
+    return (
+        f"store {record.name} was wiped (noticed {moment(notes.wiped_ms)}) and waits for "
+        f"`segsync rebuild --store {record.store_id}`"
     )
 
 

@@ -14,7 +14,7 @@ from worker.cli.connection import DataDir, environment_name, environments, find_
 from worker.cli.console import AsJson, console, counted, print_json, printable
 from worker.cli.progress import progress
 from worker.cli.quiet import quiet_wiring
-from worker.cli.store_facts import find_store
+from worker.cli.store_facts import find_store, waits_for_rebuild
 from worker.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ class _Verified:
 
     Attributes:
         stores: those that were asked about, in order.
-        compared: store id -> how it compares with the logs; those that are off or away are left out.
+        compared: store id -> how it compares with the logs; those that are off, away or wiped are left out.
         away: store id -> why it could not be compared.
+        wiped: store id -> that it has lost its content, and what it waits for.
     """
 
     environment: str
@@ -42,11 +43,13 @@ class _Verified:
     stores: Sequence[StoreRecord]
     compared: dict[str, Comparison] = field(default_factory=dict)
     away: dict[str, str] = field(default_factory=dict)
+    wiped: dict[str, str] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
-        compared = self.compared.values()
-        return self.account.balanced and not self.away and all(one.agrees and not one.uncertain for one in compared)
+        if not self.account.balanced or self.away or self.wiped:
+            return False
+        return all(one.agrees and not one.uncertain for one in self.compared.values())
 
 
 def command(
@@ -120,16 +123,29 @@ def _verify(
     for store in stores:
         if not store.on:
             continue
+        if (waits := _waits_for_rebuild(wiring, store)) is not None:
+            found.wiped[store.store_id] = waits
+            continue
         with progress(f"comparing {store.name}") as tell:
             show = partial(tell, total=len(segments))
             audit = Audit(wiring, store, repair=repair, sample=sample, progress=show)
             try:
-                found.compared[store.store_id] = audit.run(keys)
+                compared = audit.run(keys)
             except Unavailable as error:
                 if error.dependency != "store":
                     raise
                 found.away[store.store_id] = str(error)
+                continue
+        # Comparing may be what notices it: then nothing of the store could be judged, and never will be.
+        if (waits := _waits_for_rebuild(wiring, store)) is not None:
+            found.wiped[store.store_id] = waits
+        else:
+            found.compared[store.store_id] = compared
     return found
+
+
+def _waits_for_rebuild(wiring: Wiring, store: StoreRecord) -> str | None:
+    return waits_for_rebuild(store, wiring.incarnations.notes(store.store_id))
 
 
 def _segments(wiring: Wiring, environment_id: str, keys: Sequence[str] | None) -> list[SegmentId]:
@@ -167,6 +183,7 @@ def _print(found: _Verified) -> None:
     elif account.lost:
         print(f"There are {-account.lost:,} batches more in the logs than they ever took")
     _print_some(account.problems)
+    _print_some(list(found.wiped.values()))
     for store in found.stores:
         compared = found.compared.get(store.store_id)
         if compared is not None:
@@ -179,6 +196,8 @@ def _print(found: _Verified) -> None:
 def _verdict(found: _Verified, store: StoreRecord) -> str:
     if not store.on:
         return "off: not compared"
+    if store.store_id in found.wiped:
+        return "wiped: not compared"
     if store.store_id in found.away:
         return f"away: {found.away[store.store_id]}"
     compared = found.compared[store.store_id]

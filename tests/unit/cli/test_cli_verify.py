@@ -161,6 +161,28 @@ def test_a_store_that_is_off_is_not_compared_and_one_that_is_away_is_told(comman
     assert "off: not compared" in commands.run("verify").output
 
 
+@pytest.mark.parametrize("noticed", [True, False], ids=["noticed before", "noticed by comparing"])
+def test_a_store_that_was_wiped_and_waits_for_a_person_is_told_in_one_line(commands: Commands, noticed: bool) -> None:
+    installation = commands.installation
+    StoreRecords(commands.client).set(installation.store_id, rebuild_when_wiped=False)
+    commands.take_out("ann")
+    commands.client.delete("launchdarkly:segsync_sentinel")
+    installation.wiring.directory.fresh(0)
+    if noticed:
+        installation.accept("beta", add=("dan",))
+        commands.apply("beta")
+    assert (installation.wiring.incarnations.notes(installation.store_id).wiped_ms is not None) == noticed
+
+    said = commands.run("verify", code=1).output
+    [line] = [line for line in said.splitlines() if "was wiped (noticed " in line]
+    assert line.startswith("store redis was wiped")
+    assert line.endswith(f"and waits for `segsync rebuild --store {installation.store_id}`")
+    assert "wiped: not compared" in said
+    assert "try again" not in said
+    [environment] = commands.json("verify", code=1)["environments"]
+    assert (environment["stores"][0]["verdict"], environment["ok"]) == ("wiped: not compared", False)
+
+
 def test_an_approximate_count_is_exact_after_a_comparison(commands: Commands) -> None:
     key = f"{keyspace.base(commands.installation.environment_id, 'rudderstack-beta')}:segment"
     commands.client.hset(key, "members_exact", "0")
