@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.cli.connection import DataDir, environments, open_wiring
 from worker.cli.console import console, printable
-from worker.cli.held_back import held_back
+from worker.cli.held_back import held_back, not_followed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def command(data_dir: DataDir = None) -> None:
-    """List segments with their member counts and lag, and what holds batches back: brakes, and stores that are away."""
+    """List segments with their member counts and lag, and what holds batches back: brakes, stores that are away or off."""
     out = console()
     with open_wiring(data_dir) as wiring:
         found = environments(wiring)
         for environment in found:
             out.print(_table(wiring, environment.environment_id, environment.environment_key))
-        for line in held_back(wiring, {environment.environment_id for environment in found}):
+        ids = {environment.environment_id for environment in found}
+        for line in (*held_back(wiring, ids), *not_followed(wiring, ids)):
             print(printable(line))
 
 
