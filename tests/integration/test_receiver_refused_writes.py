@@ -119,6 +119,17 @@ def test_a_server_that_refuses_writes_gets_503_answered_and_keeps_nothing(
         wait_until(lambda: client.llen("segsync:celery:segsync.drain") == len(cohorts), message="the wake-ups")
 
 
+@pytest.mark.parametrize("refusal", REFUSING)
+def test_as_long_as_a_server_refuses_writes_the_receiver_is_not_ready_and_says_why(
+    http: TestClient, state: ValkeyServer, client: redis.Redis, refusal: str
+) -> None:
+    with REFUSING[refusal](state, client):
+        wait_until(lambda: http.get("/readyz").status_code == 503, message="not ready")
+        [problem] = http.get("/readyz").json()["problems"]
+        assert problem.startswith("no payload can be stored: state server refused")
+    wait_until(lambda: http.get("/readyz").status_code == 200, message="ready")
+
+
 @pytest.mark.parametrize("size", [20_000, 200_000])
 def test_a_server_that_a_payload_itself_fills_up_has_all_of_it_or_nothing(client: redis.Redis, size: int) -> None:
     outcomes = set()

@@ -39,7 +39,7 @@ Beside these, in slots of their own:
     segsync:payload:{ID}:logs   set     log names that refer to it; when it is empty, both go
     segsync:payloads            zset    payload id -> time until which its appends may land; those not known complete
     segsync:ahead               hash    log name -> ticket: logs that may be ahead of a cursor (a hint, see rule 11)
-    segsync:confirmed           string  empty; written before replicas are waited for, so that there is a write
+    segsync:confirmed           string  empty; written to have a write: for replicas to confirm, or to see it refused
     segsync:manifests           hash    digest -> canonical requestParser: what every later parse of an entry uses
     segsync:current_parsers     hash    integration key -> digest of the requestParser that receivers use now
     segsync:incarnations        hash    store id -> the life of the store that cursors must have been made for (rule 12)

@@ -105,6 +105,8 @@ class Receiver:
             problems.append("the state server does not answer")
         if self.server.nearly_full:
             problems.append("the state server is nearly full: payloads are answered 429 until there is room")
+        if self.server.refusal:
+            problems.append(f"no payload can be stored: {self.server.refusal}")
         if self.wiring.settings.strict:
             problems += self.appender.broken_promises
         if any(task.done() for task in self._tasks):
