@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def command(data_dir: DataDir = None) -> None:
-    """List segments with their member counts and lag, and what holds batches back: brakes, stores that are away or off."""
+    """List segments with their member counts and lag, and what holds batches back: brakes, stores that are not well."""
     out = console()
     with open_wiring(data_dir) as wiring:
         found = environments(wiring)
