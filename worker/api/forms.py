@@ -56,6 +56,7 @@ def replay_form(planned: Replay) -> Form:
         "segments": [_target_form(target) for target in planned.targets],
         "alreadyIn": [segment.segment_key for segment in planned.already_live],
         "movesFrom": [entry.segment.segment_key for entry in planned.leaves],
+        "leftOut": planned.rejected.count,
     }
 
 
@@ -69,6 +70,8 @@ def preview_form(preview: Preview) -> Form:
         "segments": [
             {**_segment_form(segment), **_change_form(change)} for segment, change in sorted(preview.segments.items())
         ],
+        "leaving": [{**_segment_form(segment), "batches": count} for segment, count in sorted(preview.leaving.items())],
+        "leftOut": preview.left_out,
         "obstacles": _obstacle_forms(preview.obstacles),
         "skipped": _obstacle_forms(preview.skipped),
     }

@@ -174,6 +174,24 @@ def test_a_replay_shows_a_preview_asks_and_does_it(
     assert "batch.replayed" not in result.output
 
 
+def test_a_preview_says_which_segments_batches_come_to_and_leave_and_how_many_members_it_leaves_out(
+    commands: Commands, installation: Installation
+) -> None:
+    die(installation, add=("ann",))
+    body = json.loads(installation.body(add=("bob",)))
+    body["listData"]["add"].append({"name": "has no id"})
+    reject(installation, json.dumps(body).encode())
+    publish(installation, altered_parser(installation, "/cohortId", "/cohortName"))
+    commands.run("policy", "skip", "rudderstack")
+    said = commands.run("batches", "replay", "--all", "--dry-run").stdout
+    assert "these segments get batches that died in others:\n  rudderstack-Beta: 1 batch\n" in said
+    assert "not theirs any more:\n  rudderstack-beta: 1 batch\n" in said
+    assert "1 member cannot be read, and would be left out" in said
+    preview = commands.json("batches", "replay", "--all", "--dry-run")["preview"]
+    assert [(each["segmentKey"], each["batches"]) for each in preview["leaving"]] == [("rudderstack-beta", 1)]
+    assert preview["leftOut"] == 1
+
+
 def test_who_does_not_agree_replays_nothing(
     commands: Commands, installation: Installation, at_a_terminal: None
 ) -> None:
