@@ -268,6 +268,16 @@ def test_a_process_of_the_pool_that_crashes_is_replaced_and_the_worker_goes_on(d
     stop(worker)
 
 
+def test_a_process_of_the_pool_that_does_not_end_does_not_keep_the_worker(deploy: Deploy) -> None:
+    deployment = deploy()
+    worker = deployment.start("worker")
+    pool = psutil.Process(worker.pid).children
+    wait_until(lambda: "ready." in deployment.logs() and len(pool()) == 2, 30, "a pool of two")
+    pool()[0].suspend()
+    stop(worker)
+    assert "pool.left" in deployment.logs()
+
+
 MARKER = "person-of-the-fault"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -24,6 +25,9 @@ TASK_SECONDS = 5.0
 # One with a pool has nothing in hand itself, and looks at signals every second: after so long it hangs in the broker,
 # with an acknowledgement, say.
 TURN_SECONDS = 2.0
+# What the pool's processes have in hand ends long before that. Celery may have lost the pipe by which it tells one to
+# end, when it lost the broker, and would wait for that one for ever.
+POOL_SECONDS = 7.0
 # To take leave of the broker. What it does not answer by then is lost, and nothing of it is needed.
 FAREWELL_SECONDS = 1.0
 
@@ -45,11 +49,12 @@ class GracefulWorker(Worker):
     """
 
     consumer: Any
+    pool: Any
     pool_cls: Any
 
     def __init__(self, app: Celery, **options: Any) -> None:
         self._pid = os.getpid()
-        self._connecting = self._closing = False
+        self._connecting = self._closing = self._pool_is_gone = False
         self._signals = stop_signals()
         self._last_resort = LastResort("worker")  # the processes of the pool end with this one
         super().__init__(app=app, consumer_cls=_Consumer, **options)
@@ -68,13 +73,14 @@ class GracefulWorker(Worker):
         self._closing = True
         request_stop()
         self._last_resort.arm()
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0 if self._runs_tasks else POOL_SECONDS)
         # Celery leaves these without a limit, for the sake of late acknowledgements, which there are none of here.
         bound_open_broker_sockets(self.consumer.connection, FAREWELL_SECONDS)
         super().on_close()
 
     def on_stopped(self) -> None:
         """See Celery; called last of all: nothing is in hand any more, and only the broker is to be left."""
+        self._pool_is_gone = True
         try:
             signal.setitimer(signal.ITIMER_REAL, FAREWELL_SECONDS)
             super().on_stopped()
@@ -109,7 +115,15 @@ class GracefulWorker(Worker):
             signal.setitimer(signal.ITIMER_REAL, TASK_SECONDS if self._runs_tasks else TURN_SECONDS)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        raise _FarewellOver if self._closing else WorkerShutdown(0)
+        if not self._closing:
+            raise WorkerShutdown(0)
+        if self._pool_is_gone:
+            raise _FarewellOver
+        # Nobody loses by it: a lease that one should hold expires, as after any other death.
+        _log.warning("pool.left", problem=f"it has not ended for {POOL_SECONDS:g} s")
+        for process in self.pool._pool._pool:  # noqa: SLF001 - it has no other list of them
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
 
 class _Consumer(Consumer):
