@@ -32,8 +32,11 @@ def assert_counts_are_exact(deployment: Deployment, workload: Workload) -> None:
     assert all(segment.members_exact for segment in segments)
 
 
-def kill_workers_in_the_middle_of_a_drain(deployment: Deployment) -> None:
-    """Freeze every worker at a moment when one of them holds a lease, kill them all, start as many anew."""
+def kill_workers_in_the_middle_of_a_drain(deployment: Deployment, feed: Callable[[], object]) -> None:
+    """Freeze every worker at a moment when one of them holds a lease, kill them all, start as many anew.
+
+    Until it is met, ``feed`` gives them more to do.
+    """
     wiring = deployment.wiring()
     stores = [store.store_id for store in wiring.stores_of(deployment.environment_id)]
 
@@ -49,6 +52,7 @@ def kill_workers_in_the_middle_of_a_drain(deployment: Deployment) -> None:
             return True
         for worker in deployment.workers:
             deployment.signal(worker, signal.SIGCONT)
+        feed()
         return False
 
     wait_until(frozen_in_a_drain, 30, "a worker frozen while it drains")
@@ -85,13 +89,14 @@ def test_nothing_accepted_is_lost_or_reordered_when_a_worker_and_the_state_serve
     urls = [deployment.start_receiver(), deployment.start_receiver()]
     workload = Workload(deployment.environment_id, seed=2)
     with httpx2.Client(headers={"Authorization": deployment.writer_token}, timeout=30) as client:
+        more = workload.bodies(10_000)
         for number, body in enumerate(workload.bodies(BATCHES)):
+            send(client, urls, PATH, body)
             if number in {BATCHES // 4, BATCHES // 2}:
-                kill_workers_in_the_middle_of_a_drain(deployment)
+                kill_workers_in_the_middle_of_a_drain(deployment, lambda: send(client, urls, PATH, next(more)))
             if number == BATCHES * 3 // 4:
                 deployment.state.kill()
                 deployment.state.start()
-            send(client, urls, PATH, body)
     deployment.wait_until_applied(150)
     assert_store_holds(deployment.state.url, workload)
     assert "lease.expired" in deployment.logs()
