@@ -16,7 +16,7 @@ from worker.errors import Misconfigured
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from worker.records.brake import Release
+    from worker.records.brake_states import Release
     from worker.wiring import Wiring
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ from worker.cli.store_facts import moment, waits_for_rebuild
 
 if TYPE_CHECKING:
     from worker.model import StoreRecord
-    from worker.records.brake import BrakeState
+    from worker.records.brake_states import BrakeState
     from worker.wiring import Wiring
 
 

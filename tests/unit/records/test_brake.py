@@ -21,10 +21,8 @@ from worker.records.brake import (
     RECENT_SECONDS,
     REMEMBERED_SECONDS,
     Brakes,
-    BrakeState,
-    LetDie,
-    Release,
 )
+from worker.records.brake_states import BrakeState, LetDie, Release
 
 NAMES = ("env", "rudderstack")
 

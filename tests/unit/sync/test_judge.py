@@ -16,7 +16,8 @@ from worker.log.lease import DrainLog, Lease
 from worker.log.upkeep import StoreStatus
 from worker.manifest.decoder import decoder_from_text
 from worker.model import MemberPolicy, Payload
-from worker.records.brake import LEAST_JUDGED, BrakeState
+from worker.records.brake import LEAST_JUDGED
+from worker.records.brake_states import BrakeState
 from worker.stores import memory
 from worker.stores.memory import MemoryStore
 from worker.sync import drain as drain_module
