@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -25,8 +26,8 @@ TASK_SECONDS = 5.0
 # One with a pool has nothing in hand itself, and looks at signals every second: after so long it hangs in the broker,
 # with an acknowledgement, say.
 TURN_SECONDS = 2.0
-# What the pool's processes have in hand ends long before that. Celery may have lost the pipe by which it tells one to
-# end, when it lost the broker, and would wait for that one for ever.
+# Since the signal: what the pool's processes have in hand ends long before that. Celery may have lost the pipe by which
+# it tells one to end, when it lost the broker, and would wait for that one for ever.
 POOL_SECONDS = 7.0
 # To take leave of the broker. What it does not answer by then is lost, and nothing of it is needed.
 FAREWELL_SECONDS = 1.0
@@ -55,6 +56,7 @@ class GracefulWorker(Worker):
     def __init__(self, app: Celery, **options: Any) -> None:
         self._pid = os.getpid()
         self._connecting = self._closing = self._pool_is_gone = False
+        self._told_at: float | None = None
         self._signals = stop_signals()
         self._last_resort = LastResort("worker")  # the processes of the pool end with this one
         super().__init__(app=app, consumer_cls=_Consumer, **options)
@@ -73,7 +75,8 @@ class GracefulWorker(Worker):
         self._closing = True
         request_stop()
         self._last_resort.arm()
-        signal.setitimer(signal.ITIMER_REAL, 0 if self._runs_tasks else POOL_SECONDS)
+        gone_seconds = 0.0 if self._told_at is None else time.monotonic() - self._told_at
+        signal.setitimer(signal.ITIMER_REAL, 0 if self._runs_tasks else max(0.1, POOL_SECONDS - gone_seconds))
         # Celery leaves these without a limit, for the sake of late acknowledgements, which there are none of here.
         bound_open_broker_sockets(self.consumer.connection, FAREWELL_SECONDS)
         super().on_close()
@@ -107,6 +110,8 @@ class GracefulWorker(Worker):
         if number in _FROM_A_KEYBOARD and stop_requested():
             os._exit(128 + number)
         request_stop()
+        if self._told_at is None:
+            self._told_at = time.monotonic()
         self._last_resort.arm(number)
         state.should_stop = 0  # type: ignore[assignment]
         if self._connecting:
@@ -120,10 +125,11 @@ class GracefulWorker(Worker):
         if self._pool_is_gone:
             raise _FarewellOver
         # Nobody loses by it: a lease that one should hold expires, as after any other death.
-        _log.warning("pool.left", problem=f"it has not ended for {POOL_SECONDS:g} s")
-        for process in self.pool._pool._pool:  # noqa: SLF001 - it has no other list of them
+        pool = getattr(self.pool, "_pool", None)
+        for process in pool._pool if pool else ():  # noqa: SLF001 - it has no other list of them
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
+        _log.warning("pool.left", problem=f"it had not ended {POOL_SECONDS:g} s after the signal")
 
 
 class _Consumer(Consumer):
