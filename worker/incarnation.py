@@ -90,7 +90,8 @@ class Incarnations:
         Raises:
             Unavailable: the store or the state server is away; nothing has begun, or has, and the next call goes on.
         """
-        strays = store.holds_members()
+        # One that cannot list its members cannot be compared with the logs: who is a stray in it, nobody can tell.
+        strays = store.lists_members and store.holds_members()
         if sentinel is None:
             sentinel = store.claim(secrets.token_hex(8), now_ms)
         notes = _notes_key(record.store_id)

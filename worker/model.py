@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, Self
-from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from worker.redis_url import read_redis_url, split_address, write_redis_url
 
 DEFAULT_CONTEXT_KIND = "user"
+# What a cluster takes for a key's hash tag: the first pair of braces that holds something.
+_HASH_TAG = re.compile(r"^[^{]*\{[^}]+\}")
 
 # What becomes of a payload one of whose members cannot be read: refused whole, or accepted without that member.
 MemberPolicy = Literal["reject", "skip"]
@@ -22,11 +26,6 @@ MEMBER_REASONS = {
 }
 # Of so many members that were left out, a batch tells which; of the others only how many.
 MOST_REJECTED_LISTED = 100
-
-REDIS_URL_FORM = (
-    "must read redis://[user:password@]host[:port][/database], or rediss://; "
-    "special characters of the password percent-encoded"
-)
 
 
 class SegmentId(NamedTuple):
@@ -98,59 +97,116 @@ class SegmentPatch:
     remove: list[str]
 
 
+class RefusedMember(NamedTuple):
+    """A member whom a store does not take, while it takes others.
+
+    Attributes:
+        context_hash: as in the store's layout, 44 ASCII characters; never the context key.
+        reason: one sentence for a person: what the store said, and what to do.
+    """
+
+    context_hash: str
+    reason: str
+
+
 class WriteCounts(NamedTuple):
-    """How many members a write really changed, from the store's own replies."""
+    """What became of a write.
+
+    Attributes:
+        added: how many members were really added, from the store's own replies.
+        removed: how many were really removed.
+        refused: members whom the store does not take; all others are written.
+        exact: False where the store does not tell what it really changed: the counts are then what was asked for.
+    """
 
     added: int
     removed: int
+    refused: tuple[RefusedMember, ...] = ()
+    exact: bool = True
+
+
+class SegmentProfile(NamedTuple):
+    """What a store may need to know of a segment before its members are written.
+
+    Attributes:
+        segment: which one.
+        context_kind: of all its members.
+        name: what the partner calls it; "" when it has not said.
+        fresh: nothing of it was ever written to the store, in the store's present life.
+    """
+
+    segment: SegmentId
+    context_kind: str
+    name: str
+    fresh: bool
 
 
 class RedisStoreConfiguration(BaseModel):
-    """Where a Redis store is. Field names are LaunchDarkly's, plus ``database`` and ``prefix``."""
+    """Where a Redis store is. Field names are LaunchDarkly's, where it has them.
+
+    Attributes:
+        mode: one server, a cluster of which ``host`` and ``nodes`` are any nodes, or the primary of ``service``, which
+            is known to the Redis Sentinels at ``host`` and ``nodes``.
+        nodes: further addresses, ``host:port``.
+        unixSocket: path of a socket, in place of host and port.
+        tlsCaFile: PEM file of the certificate authorities to trust, on every machine that writes; "" for the system's.
+        tlsCertFile: PEM file of the client certificate, where the server wants one; ``tlsKeyFile`` its key.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["redis"] = "redis"
-    host: str = Field(min_length=1)
+    mode: Literal["standalone", "cluster", "sentinel"] = "standalone"
+    host: str = Field(default="localhost", min_length=1)
     port: int = Field(default=6379, ge=1, le=65535)
+    nodes: tuple[str, ...] = ()
+    service: str = ""
+    unixSocket: str = ""  # noqa: N815
     username: str = ""
     password: SecretStr = SecretStr("")
+    sentinelUsername: str = ""  # noqa: N815
+    sentinelPassword: SecretStr = SecretStr("")  # noqa: N815
     tlsEnabled: bool = False  # noqa: N815 - LaunchDarkly's field name
+    tlsCaFile: str = ""  # noqa: N815
+    tlsCertFile: str = ""  # noqa: N815
+    tlsKeyFile: str = ""  # noqa: N815
+    tlsCheckHostname: bool = True  # noqa: N815
     database: int = Field(default=0, ge=0)
     prefix: str = "launchdarkly"
 
     @classmethod
     def from_url(cls, url: str, prefix: str = "") -> Self:
-        """Read ``redis://[user:password@]host[:port][/database]``, or ``rediss://`` for TLS.
+        """Read any URL that ``worker.redis_url`` describes.
 
         Raises:
-            ValueError: it is no such URL; the message never repeats it, it may hold a password.
+            ValueError: it is no such URL, or what it says does not go together; the message never repeats it.
         """
+        fields = read_redis_url(url)
         try:
-            parts = urlsplit(url)
-            tls = {"redis": False, "rediss": True}[parts.scheme]
-            return cls(
-                host=parts.hostname or "",
-                port=parts.port or 6379,
-                username=unquote(parts.username or ""),
-                password=SecretStr(unquote(parts.password or "")),
-                tlsEnabled=tls,
-                database=int(parts.path.strip("/") or 0),
-                prefix=prefix,
-            )
-        except (ValueError, KeyError):  # pydantic's and urlsplit's too, and their messages quote the URL
-            raise ValueError(REDIS_URL_FORM) from None
+            return cls(**fields, prefix=prefix)
+        except ValidationError as error:  # whose own text quotes what it was given
+            raise ValueError("; ".join(str(each["msg"]) for each in error.errors())) from None
 
     @property
     def url(self) -> SecretStr:
         """The URL that ``from_url`` reads."""
-        login = f"{quote(self.username, safe='')}:{quote(self.password.get_secret_value(), safe='')}@"
-        scheme = "rediss" if self.tlsEnabled else "redis"
-        return SecretStr(f"{scheme}://{'' if login == ':@' else login}{self.host}:{self.port}/{self.database}")
+        fields = self.model_dump()
+        secrets = {name: value.get_secret_value() for name, value in fields.items() if isinstance(value, SecretStr)}
+        return SecretStr(write_redis_url(fields | secrets))
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every node that is named."""
+        return [(self.host, self.port), *(split_address(node, self.port) for node in self.nodes)]
 
     def __str__(self) -> str:
         """Where it is, without secrets."""
-        return f"redis {self.host}:{self.port}/{self.database}, prefix {self.prefix}"
+        if self.unixSocket:
+            return f"redis {self.unixSocket}, database {self.database}, prefix {self.prefix}"
+        hosts = ",".join(f"{host}:{port}" for host, port in self.addresses)
+        kind = {"standalone": "redis", "cluster": "redis cluster", "sentinel": f"redis {self.service} of sentinels"}
+        database = "" if self.mode == "cluster" else f"/{self.database}"
+        return f"{kind[self.mode]} {hosts}{database}, prefix {self.prefix}"
 
     @field_validator("prefix")
     @classmethod
@@ -158,9 +214,34 @@ class RedisStoreConfiguration(BaseModel):
         # LaunchDarkly's SDKs take an empty Redis prefix for "launchdarkly"; what they read is what we write.
         return prefix or "launchdarkly"
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.mode == "cluster" and self.database:
+            raise ValueError("a Redis Cluster has one database only, 0")
+        if self.mode == "cluster" and ("{" in self.prefix or "}" in self.prefix) and not _HASH_TAG.search(self.prefix):
+            raise ValueError("the prefix of a store in a Redis Cluster has no braces, but as a hash tag")
+        if (self.mode == "sentinel") != bool(self.service):
+            raise ValueError("a primary is named by its service where Redis Sentinels are asked for it, and only there")
+        if self.nodes and self.mode == "standalone":
+            raise ValueError("one server has one address")
+        if self.unixSocket and (self.mode != "standalone" or self.tlsEnabled):
+            raise ValueError("a socket leads to one server, without TLS")
+        if not self.tlsEnabled and (self.tlsCaFile or self.tlsCertFile or self.tlsKeyFile):
+            raise ValueError("certificates are for TLS; the URL's scheme is rediss")
+        if bool(self.tlsCertFile) != bool(self.tlsKeyFile):
+            raise ValueError("a client certificate needs its key, and a key its certificate")
+        for node in self.nodes:
+            split_address(node, self.port)
+        return self
+
 
 class DynamoDBStoreConfiguration(BaseModel):
-    """Where a DynamoDB store is. Field names are LaunchDarkly's, plus ``endpoint`` and ``prefix``."""
+    """Where a DynamoDB store is. Field names are LaunchDarkly's, plus ``endpoint``, ``prefix`` and ``writeMode``.
+
+    Attributes:
+        writeMode: "update", one write unit for each member; or "transact", a hundred members in each request at two
+            units each, for a fraction of the client's work.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -171,10 +252,33 @@ class DynamoDBStoreConfiguration(BaseModel):
     externalId: str = ""  # noqa: N815
     endpoint: str | None = None
     prefix: str = ""
+    writeMode: Literal["update", "transact"] = "update"  # noqa: N815
 
     def __str__(self) -> str:
         """Where it is."""
         return f"dynamodb table {self.tableName} in {self.region}, prefix {self.prefix or '(none)'}"
+
+
+class LaunchDarklyStoreConfiguration(BaseModel):
+    """An environment of LaunchDarkly itself, whose segments' members are written over its API.
+
+    Attributes:
+        baseUri: of the instance: https://app.launchdarkly.com, https://app.eu.launchdarkly.com (the EU's) or
+            https://app.launchdarkly.us (the federal one).
+        accessToken: may read and write segments of that environment.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["launchdarkly"] = "launchdarkly"
+    baseUri: str = Field(default="https://app.launchdarkly.com", min_length=1)  # noqa: N815
+    projectKey: str = Field(min_length=1)  # noqa: N815 - LaunchDarkly's word
+    environmentKey: str = Field(min_length=1)  # noqa: N815 - LaunchDarkly's word
+    accessToken: SecretStr = Field(min_length=1)  # noqa: N815
+
+    def __str__(self) -> str:
+        """Where it is, without secrets."""
+        return f"launchdarkly {self.projectKey}/{self.environmentKey} at {self.baseUri}"
 
 
 StoreConfiguration = Annotated[RedisStoreConfiguration | DynamoDBStoreConfiguration, Field(discriminator="kind")]

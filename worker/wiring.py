@@ -13,6 +13,7 @@ from worker.log.compaction import Compaction
 from worker.log.dead_letters import DeadLetters
 from worker.log.lease import DrainLog
 from worker.log.parsers import read_parser
+from worker.log.refused_members import RefusedMembers
 from worker.log.rejected_bodies import RejectedBodies
 from worker.log.snapshots import Snapshots
 from worker.log.upkeep import Upkeep
@@ -119,6 +120,7 @@ class Wiring:
         self.stores = Stores(self.directory.fresh, opener)
         self.circuits = Circuits(self.client)
         self.brakes = Brakes(self.client)
+        self.refused_members = RefusedMembers(self.client)
 
     def stores_of(self, environment_id: str) -> list[StoreRecord]:
         """The environment's stores that are on, oldest first.

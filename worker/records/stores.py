@@ -17,7 +17,7 @@ from worker.model import RedisStoreConfiguration, StoreConfiguration, StoreRecor
 from worker.records.change import change_records
 from worker.records.circuit import Circuits
 from worker.records.directory import Directory
-from worker.records.place import place_of
+from worker.records.place import places_of
 from worker.records.tables import FORGOTTEN, STORES, Writes
 from worker.state import state_errors
 
@@ -262,7 +262,7 @@ def _check(directory: Directory, store: StoreRecord, *, but: Sequence[str] = ())
             continue
         if name == other.store_id or (other.environment_id == store.environment_id and name == other.name):
             raise Misconfigured(f"there is a store {name} already ({other.configuration}); choose another name")
-        if place_of(other.configuration) == place_of(store.configuration):
+        if places_of(other.configuration) & places_of(store.configuration):
             # Also one of another environment: refs carry no environment, and members of one would be in the other.
             raise Misconfigured(
                 f"store {other.name} of environment {other.environment_id} is at that place already "
@@ -273,7 +273,7 @@ def _check(directory: Directory, store: StoreRecord, *, but: Sequence[str] = ())
 def _existing(stores: Sequence[StoreRecord], configuration: StoreConfiguration, *, moved: bool) -> StoreRecord | None:
     """The store at the place of this configuration, or, once moved, the one that has come from elsewhere."""
     for store in stores:
-        if place_of(store.configuration) == place_of(configuration):
+        if places_of(store.configuration) & places_of(configuration):
             return store
     if moved and isinstance(configuration, RedisStoreConfiguration):
         here = {"host": configuration.host, "port": configuration.port}

@@ -31,6 +31,7 @@ from worker.stores.layout import (
     DYNAMODB_PARTITION_KEY,
     DYNAMODB_SORT_KEY,
     context_hash,
+    context_hashes,
     dynamodb_user_namespace,
     proved_hashes,
 )
@@ -52,6 +53,8 @@ class DynamoDBStore:
 
     It cannot fence: HTTP requests have no connection whose bytes one could keep from landing.
     """
+
+    lists_members = True
 
     def __init__(
         self,
@@ -97,6 +100,10 @@ class DynamoDBStore:
                 ConsistentRead=True,
             )
         return set(found.get("Item", {}).get(DYNAMODB_INCLUDED, {}).get("SS", ()))
+
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+        """See ``SegmentStore``."""
+        return self.includes(segment_ref, context_hashes(context_keys))
 
     def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
         """See ``SegmentStore``. Consistent reads, a hundred in each request."""

@@ -19,7 +19,7 @@ from worker.stores.layout import (
     portions,
     proved_hashes,
 )
-from worker.stores.segment_store import BeforeWindow, Sentinel
+from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
@@ -48,6 +48,9 @@ class DynamoDBWriteSession:
         self._namespace = dynamodb_user_namespace(configuration.prefix)
         self._where = where
         self._window = window
+
+    def prepare(self, describe: Describe) -> None:
+        """See ``WriteSession``: there is nothing to do."""
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``."""

@@ -13,7 +13,7 @@ from itertools import islice
 from worker.errors import Unavailable
 from worker.model import SegmentPatch, WriteCounts
 from worker.stores.layout import context_hash, context_hashes, portions, proved_hashes
-from worker.stores.segment_store import BeforeWindow, Sentinel
+from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
 
 WINDOW = 2_000
 
@@ -23,6 +23,8 @@ class MemoryStore:
 
     Set ``away`` to see how a caller takes a store that is down, ``process`` for one that was restarted; ``wipe`` it.
     """
+
+    lists_members = True
 
     def __init__(self) -> None:
         self.away = False
@@ -48,6 +50,10 @@ class MemoryStore:
         self._answer()
         with self._lock:
             return set(self._included.get(context_hash(context_key).encode(), ()))
+
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+        """See ``SegmentStore``."""
+        return self.includes(segment_ref, context_hashes(context_keys))
 
     def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
         """See ``SegmentStore``."""
@@ -147,6 +153,9 @@ class MemorySession:
         self.connection: str | None = f"memory-{id(self)}"
         self.sentinel = store.sentinel()
         self.process = store.process
+
+    def prepare(self, describe: Describe) -> None:
+        """See ``WriteSession``."""
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``."""

@@ -21,7 +21,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseErro
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration
 from worker.stores import redis_check, redis_metadata, redis_reads
-from worker.stores.layout import context_hash, proved_hashes, redis_include_key
+from worker.stores.layout import context_hash, context_hashes, proved_hashes, redis_include_key
 from worker.stores.redis_bulk import WINDOW, socket_of
 from worker.stores.redis_faults import DRIVER_ERRORS, unavailable
 from worker.stores.redis_link import Greeting, ask, greet
@@ -45,6 +45,8 @@ class RedisStore:
     Its connections come from a redis-py pool, which opens its own after a fork; nothing in here reconnects or
     retries, except that a connection found dead at checkout, before anything was written, is replaced then.
     """
+
+    lists_members = True
 
     def __init__(
         self,
@@ -115,6 +117,10 @@ class RedisStore:
         with self._connection() as link, self._answered(of_a_member=True):
             refs = ask(link, "SMEMBERS", redis_include_key(self._prefix, context_hash(context_key)))
             return {ref.decode() for ref in refs}
+
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+        """See ``SegmentStore``."""
+        return self.includes(segment_ref, context_hashes(context_keys))
 
     def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
         """See ``SegmentStore``."""

@@ -15,7 +15,7 @@ from worker.stores.layout import context_hashes, portions, proved_hashes
 from worker.stores.redis_bulk import Replies, pack_commands, socket_of
 from worker.stores.redis_faults import DRIVER_ERRORS, unavailable
 from worker.stores.redis_link import Greeting
-from worker.stores.segment_store import BeforeWindow
+from worker.stores.segment_store import BeforeWindow, Describe
 
 # One window is hashed and packed while the server works through another.
 WINDOWS_IN_FLIGHT: Final = 2
@@ -45,6 +45,9 @@ class RedisWriteSession:
         self._removed = 0
         self._refusal: hiredis.ReplyError | None = None
         self._broken: BaseException | None = None
+
+    def prepare(self, describe: Describe) -> None:
+        """See ``WriteSession``: there is nothing to do."""
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``. After an error reply, nothing more is sent, and what was sent is read to its end."""

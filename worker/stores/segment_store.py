@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from worker.model import SegmentPatch, WriteCounts
+from worker.model import SegmentPatch, SegmentProfile, WriteCounts
 
 BeforeWindow = Callable[[], None]
+Describe = Callable[[], SegmentProfile]
 
 
 class Sentinel(NamedTuple):
@@ -45,6 +46,17 @@ class WriteSession(Protocol):
         What such a one was told before may be gone from it. Empty where the store does not tell.
         """
 
+    def prepare(self, describe: Describe) -> None:
+        """Get a segment ready to be written to; called once by each drain, under its lease, before its first write.
+
+        Stores in LaunchDarkly's layout know of refs alone, and have nothing to do. ``describe`` is called by those
+        that have: it asks the state server.
+
+        Raises:
+            Unavailable: the store is away or refuses, and ``fate_unknown`` is as with ``write``; or the state server
+                is away.
+        """
+
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """Make the members of ``patch.add`` included in the segment, and those of ``patch.remove`` not included.
 
@@ -52,19 +64,23 @@ class WriteSession(Protocol):
         called before each bounded portion is sent (at least every few thousand members); what it raises ends
         the write, after everything already sent has been answered.
 
+        A member whom the store will not take, while it takes others, holds nobody up: the rest is written, and the
+        counts tell who was refused.
+
         Returns:
             How many members were really added and removed, from the store's replies.
 
         Raises:
-            Unavailable: the store is away or refuses. ``fate_unknown`` says whether something sent was never
+            Unavailable: the store is away or refuses everybody. ``fate_unknown`` says whether something sent was never
                 answered, and so may still land; False means that whatever was sent has been answered, some of
-                it perhaps applied. Nothing is ever retried in here.
+                it perhaps applied. Nothing whose fate is unknown is ever sent again in here; what the store has
+                certainly not done, as it was throttled or moved elsewhere, may be.
         """
 
     def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
         """Make contexts not included in the segment that are known by their hashes alone: strays, found by ``scan``.
 
-        In everything else as ``write``.
+        In everything else as ``write``; whom the store refuses stays in. For stores that list members.
 
         Returns:
             How many were really removed.
@@ -81,6 +97,14 @@ class SegmentStore(Protocol):
     Reads see every write that was answered before they began. Every method but ``check`` and ``close`` raises
     ``Unavailable`` when the store is away or refuses; ``fate_unknown`` is then as with ``WriteSession.write``.
     """
+
+    @property
+    def lists_members(self) -> bool:
+        """Whether it can tell everybody who is in it: ``scan``, ``includes``, ``remove_hashes``, ``holds_members``.
+
+        One that cannot, as it knows contexts by their keys alone, is asked about members one by one; those four raise
+        ``NotImplementedError``.
+        """
 
     def session(self) -> AbstractContextManager[WriteSession]:
         """Check out a live connection for one drain, and read who is at its other end.
@@ -99,6 +123,9 @@ class SegmentStore(Protocol):
 
     def included(self, context_key: str) -> set[str]:
         """The segment refs that include this context key, read from the store."""
+
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+        """Whether each of these contexts is included in the segment, in their order."""
 
     def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
         """Whether each of these contexts, known by their hashes, is included in the segment, in their order.

@@ -11,10 +11,12 @@ import structlog
 
 from worker.errors import LeaseLost, Unavailable
 from worker.log.lease import Behind, Lease
+from worker.log.segments import read_segments
 from worker.log.snapshots import SnapshotReplaced
-from worker.model import SegmentId, SegmentPatch, WriteCounts
+from worker.model import DEFAULT_CONTEXT_KIND, SegmentId, SegmentPatch, SegmentProfile, WriteCounts
 from worker.processes import stop_requested
 from worker.stores import WriteSession
+from worker.stores.layout import context_hashes
 from worker.sync.base import BaseReading
 from worker.sync.fold import fold
 from worker.sync.isolation import ParserInterrupted
@@ -53,6 +55,7 @@ class Drained:
     dead: int = 0
     added: int = 0
     removed: int = 0
+    refused: int = 0
 
 
 class _Stopped(Exception):
@@ -128,6 +131,8 @@ class _Run:
         stores = wiring.directory.fresh().stores_of(lease.segment.environment_id)
         self._counts_members = bool(stores) and stores[0].store_id == lease.store_id
         self._base: BaseReading | None = None
+        self._prepared = False
+        self._exact = True
         self.wrote = self._writes = False
         self._done = Drained("applied")
 
@@ -139,7 +144,7 @@ class _Run:
                 judge.check_brake()
                 while self._step(judge) and not over():
                     pass
-            done.wake_up_due = lease.release(clean=True, innocent=True)
+            done.wake_up_due = lease.release(clean=True, exact=self._exact, innocent=True)
         except LeaseLost:
             # Everything sent has been answered; a successor may have advanced over it meanwhile.
             done.outcome = "lost"
@@ -216,15 +221,39 @@ class _Run:
         return True
 
     def _write(self, patch: SegmentPatch) -> WriteCounts:
+        if not self._prepared:
+            self._session.prepare(self._describe)
+            self._prepared = True
         self._writes = True
         counts = self._session.write(patch, self._before_window)
         self.wrote = self.wrote or bool(patch.add or patch.remove)
+        self._note_refused(patch, counts)
         self._done.added += counts.added
         self._done.removed += counts.removed
+        self._done.refused += len(counts.refused)
         return counts
 
+    def _describe(self) -> SegmentProfile:
+        segment = self._lease.segment
+        found = read_segments(self._wiring.client, segment.environment_id, [segment.segment_key])
+        kind, name = (found[0].context_kind, found[0].name) if found else (DEFAULT_CONTEXT_KIND, "")
+        return SegmentProfile(segment, kind, name, fresh=self._lease.fresh)
+
+    def _note_refused(self, patch: SegmentPatch, counts: WriteCounts) -> None:
+        """Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either."""
+        notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
+        if notes.has(store_id, segment):
+            refused = {member.context_hash for member in counts.refused}
+            hashes = (hashed.decode() for hashed in context_hashes([*patch.add, *patch.remove]))
+            notes.written(store_id, segment, (hashed for hashed in hashes if hashed not in refused))
+        if counts.refused:
+            notes.note(store_id, segment, counts.refused)
+
     def _change(self, counts: WriteCounts) -> int | None:
-        return counts.added - counts.removed if self._counts_members else None
+        if not self._counts_members:
+            return None
+        self._exact = self._exact and counts.exact
+        return counts.added - counts.removed
 
     def _before_window(self) -> None:
         self._lease.renew()
@@ -247,4 +276,5 @@ class _Run:
             dead=done.dead,
             added=done.added,
             removed=done.removed,
+            refused=done.refused,
         )

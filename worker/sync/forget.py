@@ -56,4 +56,5 @@ def _forget(wiring: Wiring, store_id: str) -> None:
         )
     wiring.circuits.reset(store_id)
     wiring.incarnations.forget(store_id)
+    wiring.refused_members.forget(store_id)
     _log.info("store.forgotten", store_id=store_id, keys=deleted)
