@@ -11,6 +11,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import Misconfigured
 from worker.model import RedisStoreConfiguration
 
+_ONE_SERVER_FORM = (
+    "must read redis://[user:password@]host[:port][/database], or rediss://; "
+    "special characters of the password percent-encoded"
+)
 # Celery's transports that keep messages outside of this process.
 BROKERS = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "sqs")
 
@@ -79,7 +83,7 @@ class Settings(BaseSettings):
     @field_validator("state_url")
     @classmethod
     def _state_url_can_be_read(cls, url: SecretStr) -> SecretStr:
-        RedisStoreConfiguration.from_url(url.get_secret_value())
+        _read_one_server(url)
         return url
 
     @field_validator("broker_url")
@@ -89,12 +93,22 @@ class Settings(BaseSettings):
         if url and (not separator or scheme not in BROKERS):
             raise ValueError(f"must begin with one of {', '.join(f'{broker}://' for broker in BROKERS)}")
         if url and scheme in {"redis", "rediss"}:
-            RedisStoreConfiguration.from_url(url.get_secret_value())
+            _read_one_server(url)
         return url
 
     def broker(self) -> str:
         """The broker URL, with its secrets; hand it to Celery and to nobody else."""
         return (self.broker_url or self.state_url).get_secret_value()
+
+
+def _read_one_server(url: SecretStr) -> None:
+    """Raise ``ValueError`` for what leads to several servers, or to none: a store may be that, the state server not."""
+    try:
+        found = RedisStoreConfiguration.from_url(url.get_secret_value())
+    except ValueError:
+        raise ValueError(_ONE_SERVER_FORM) from None
+    if found.mode != "standalone" or found.unixSocket:
+        raise ValueError(_ONE_SERVER_FORM)
 
 
 def load_settings() -> Settings:

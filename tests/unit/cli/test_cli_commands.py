@@ -128,15 +128,14 @@ def test_the_last_lines_of_a_log_skip_blank_ones(tmp_path: Path) -> None:
 def test_a_redis_url_is_read_as_a_configuration_and_written_back() -> None:
     made = RedisStoreConfiguration.from_url("rediss://me:p%40ss@store.example:6380/2")
 
-    assert made.model_dump() | {"password": made.password.get_secret_value()} == {
-        "kind": "redis",
+    told = made.model_dump(exclude_defaults=True)
+    assert told | {"password": made.password.get_secret_value()} == {
         "host": "store.example",
         "port": 6380,
         "username": "me",
         "password": "p@ss",
         "tlsEnabled": True,
         "database": 2,
-        "prefix": "launchdarkly",
     }
     assert made.url.get_secret_value() == "rediss://me:p%40ss@store.example:6380/2"
     assert "p@ss" not in f"{made} {made!r}"
@@ -177,3 +176,10 @@ def test_a_wrong_store_url_is_one_line_without_the_url(url: str) -> None:
 
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://a,b", "redis+sentinel://a/primary", "unix:///run/redis.sock"])
+def test_the_state_server_is_one_server_that_every_process_reaches(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SEGSYNC_STATE_URL", url)
+    with pytest.raises(Misconfigured, match="must read redis://"):
+        load_settings()
