@@ -185,7 +185,8 @@ class RedisStoreConfiguration(BaseModel):
         try:
             return cls(**fields, prefix=prefix)
         except ValidationError as error:  # whose own text quotes what it was given
-            raise ValueError("; ".join(str(each["msg"]) for each in error.errors())) from None
+            told = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in error.errors())
+            raise ValueError(f"does not go together: {told}") from None
 
     @property
     def url(self) -> SecretStr:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from worker.cli.connection import environment_name, find_environment
 from worker.errors import Misconfigured
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from worker.records.circuit import CircuitState
     from worker.wiring import Wiring
 
+Store = Annotated[str, typer.Argument(metavar="ID|NAME", help="The store's id, or its name in the environment.")]
 # What was accepted a moment ago is on its way: a store that follows a steady flow is not behind.
 _MOMENT_SECONDS = 5.0
 
@@ -47,6 +50,7 @@ class StoreFacts:
     lag: Lag
     circuit: CircuitState
     notes: StoreNotes
+    refused: int  # members whom it does not take
 
     @property
     def state(self) -> str:
@@ -93,6 +97,7 @@ class StoreFacts:
                 "retryAtMs": circuit.retry_at_ms,
             },
             "wipedMs": self.notes.wiped_ms,
+            "refusedMembers": self.refused,
             "configuration": record.configuration.model_dump(mode="json"),  # passwords come out as asterisks
         }
 
@@ -116,6 +121,7 @@ def read_facts(wiring: Wiring, stores: Sequence[StoreRecord]) -> list[StoreFacts
             lag=lags[store.store_id],
             circuit=circuits[store.store_id],
             notes=wiring.incarnations.notes(store.store_id),
+            refused=wiring.refused_members.count(store.store_id),
         )
         for store in stores
     ]

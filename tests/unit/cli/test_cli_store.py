@@ -9,17 +9,28 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from servers import ValkeyServer, free_port
 from typer.testing import CliRunner, Result
 
 from worker.cli.app import app
 from worker.errors import Misconfigured, Unavailable
 from worker.log.append import Appends, Batch, Target
-from worker.model import Cohort, DynamoDBStoreConfiguration, RedisStoreConfiguration, StoreRecord
+from worker.log.refused_members import RefusedMembers
+from worker.model import (
+    Cohort,
+    DynamoDBStoreConfiguration,
+    LaunchDarklyStoreConfiguration,
+    RedisStoreConfiguration,
+    RefusedMember,
+    SegmentId,
+    StoreRecord,
+)
 from worker.records.circuit import Circuits
 from worker.records.directory import Environment
 from worker.records.records import Records
 from worker.records.tables import ENVIRONMENTS, FORGOTTEN, write_record
+from worker.stores.layout import context_hash
 
 ENVIRONMENT = "env-1"
 
@@ -141,10 +152,103 @@ def test_the_url_may_be_in_the_environment_without_a_warning(
     assert kinds == {"redis": "redis", "second": "redis", "table": "dynamodb"}
 
 
+def test_a_cluster_a_primary_that_sentinels_know_and_a_socket_are_redis_stores(installation: Installation) -> None:
+    installation.run("add", "cluster", "--redis-url", "rediss+cluster://a,b:7000?ssl_ca_certs=/etc/ca.pem")
+    installation.run("add", "watched", "--redis-url", "redis+sentinel://s1,s2:26380/primary/3")
+    installation.run("add", "socket", "--redis-url", "unix:///run/redis.sock?db=2")
+
+    found = {name: store.configuration for name, store in installation.stores.items()}
+    assert found["cluster"] == RedisStoreConfiguration(
+        mode="cluster", host="a", nodes=("b:7000",), tlsEnabled=True, tlsCaFile="/etc/ca.pem"
+    )
+    assert found["watched"] == RedisStoreConfiguration(
+        mode="sentinel", host="s1", port=26379, nodes=("s2:26380",), service="primary", database=3
+    )
+    assert found["socket"] == RedisStoreConfiguration(unixSocket="/run/redis.sock", database=2)
+    table = installation.run("list").output
+    assert "redis cluster a:6379,b:7000, prefix launchdarkly" in table
+    assert "redis primary of sentinels s1:26379,s2:26380/3, prefix launchdarkly" in table
+    assert "redis /run/redis.sock, database 2, prefix launchdarkly" in table
+
+
+def test_an_environment_of_launchdarkly_is_added_and_its_token_is_never_printed(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = ("--launchdarkly-project", "default", "--launchdarkly-environment", "production")
+    told = [
+        installation.run("add", "eu", *added, "--access-token", "-", stdin="api-s3cret\n").output,
+        installation.run("set", "eu", "--access-token", "-", stdin="api-t0psecret\n").output,
+        installation.run("show", "eu").output,
+        json.dumps(installation.json("list")),
+    ]
+
+    assert installation.stores["eu"].configuration == LaunchDarklyStoreConfiguration(
+        projectKey="default", environmentKey="production", accessToken=SecretStr("api-t0psecret")
+    )
+    assert "secret" not in "".join(told).replace("segsync", "")
+    monkeypatch.setenv("SEGSYNC_LAUNCHDARKLY_TOKEN", "api-other")
+    monkeypatch.setenv("SEGSYNC_STORE_URL", "redis://first")
+    installation.run("add", "us", *added, "--launchdarkly-uri", "https://app.launchdarkly.us/")
+    assert str(installation.stores["us"].configuration) == (
+        "launchdarkly default/production at https://app.launchdarkly.us"
+    )
+    installation.run("add", "table", "--dynamodb-table", "flags", "--dynamodb-region", "r")
+    assert installation.stores["table"].configuration.kind == "dynamodb"
+
+
+def test_how_a_table_is_written_can_be_changed(installation: Installation) -> None:
+    installation.run("add", "table", "--dynamodb-table", "flags", "--dynamodb-region", "r", "--prefix", "p")
+    installation.run("set", "table", "--write-mode", "transact")
+
+    changed = installation.stores["table"]
+    assert changed.configuration == DynamoDBStoreConfiguration(
+        tableName="flags", region="r", prefix="p", writeMode="transact"
+    )
+    assert changed.version == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--write-mode", "transact"], "--write-mode: that is for a DynamoDB store"),
+        (["--access-token", "x"], "--access-token: that is for a LaunchDarkly store"),
+        ([], "nothing to change"),
+    ],
+)
+def test_what_is_no_option_of_a_stores_kind_does_not_change_it(
+    installation: Installation, options: list[str], problem: str
+) -> None:
+    with pytest.raises(Misconfigured, match=problem):
+        installation.run("set", "redis", *options)
+
+    assert installation.stores["redis"].version == 1
+
+
+def test_members_whom_a_store_refuses_are_listed_by_their_hashes(installation: Installation) -> None:
+    store_id, segment = installation.stores["redis"].store_id, SegmentId(ENVIRONMENT, "beta", 1)
+    assert "refuses nobody" in installation.run("refused", "redis").output
+    hashed = context_hash("ann")
+    RefusedMembers(redis.Redis.from_url(installation.server.url)).note(
+        store_id, segment, [RefusedMember(hashed, "its key holds another type")]
+    )
+
+    said = installation.run("refused", "redis").output
+    assert f"{hashed}  beta.g1: its key holds another type" in said
+    [told] = installation.json("refused", "redis")
+    assert (told["segmentKey"], told["contextHash"]) == ("beta", hashed)
+    assert "1 member; see `segsync store refused`" in installation.run("show", "redis").output
+    assert installation.json("show", "redis")["refusedMembers"] == 1
+
+
+def test_a_store_that_is_no_table_needs_none(installation: Installation) -> None:
+    with pytest.raises(Misconfigured, match="redis is no DynamoDB store"):
+        installation.run("create-table", "redis")
+
+
 WRONG_OPTIONS = [
     pytest.param([], "which store", id="none"),
     pytest.param(["--redis-url", "redis://a", "--dynamodb-table", "t"], "which store", id="two"),
-    pytest.param(["--redis-url", "redis://a", "--role-arn", "x"], "need a table", id="role of a Redis"),
+    pytest.param(["--redis-url", "redis://a", "--role-arn", "x"], "for a table", id="role of a Redis"),
     pytest.param(["--redis-url", "http://:secret@a"], "the store's URL must read redis://", id="URL"),
     pytest.param(["--redis-url", "-"], "the store's URL must read redis://", id="empty stdin"),
     pytest.param(["--dynamodb-table", "t"], "needs --dynamodb-region", id="region"),
@@ -159,6 +263,27 @@ WRONG_OPTIONS = [
         "must read http://host",
         id="endpoint",
     ),
+]
+
+
+LAUNCHDARKLY = ["--launchdarkly-project", "p"]
+WRONG_OPTIONS += [
+    pytest.param(LAUNCHDARKLY, "needs --launchdarkly-environment", id="LaunchDarkly's environment"),
+    pytest.param([*LAUNCHDARKLY, "--launchdarkly-environment", "e"], "needs --access-token", id="token"),
+    pytest.param(
+        [*LAUNCHDARKLY, "--launchdarkly-environment", "e", "--access-token", "a secret"], "without blanks", id="blank"
+    ),
+    pytest.param(
+        [*LAUNCHDARKLY, "--launchdarkly-environment", "e", "--access-token", "x", "--launchdarkly-uri", "app.eu"],
+        "--launchdarkly-uri must read https://",
+        id="LaunchDarkly's address",
+    ),
+    pytest.param(["--redis-url", "redis://a", "--access-token", "x"], "--launchdarkly-project", id="token of a Redis"),
+    pytest.param(
+        ["--dynamodb-table", "t", "--dynamodb-region", "r", "--write-mode", "fast"], "update or transact", id="mode"
+    ),
+    pytest.param(["--redis-url", "redis+cluster://:secret@a/3"], "one database only", id="database of a cluster"),
+    pytest.param(["--redis-url", "redis://:secret@a?ssl_ca_certs=/x"], "certificates are for TLS", id="TLS"),
 ]
 
 
@@ -275,7 +400,7 @@ def test_removing_must_be_said_twice_where_nobody_can_be_asked(installation: Ins
 def test_a_person_is_asked_before_a_store_is_removed(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, answer: str, left: list[str]
 ) -> None:
-    monkeypatch.setattr("worker.cli.store._can_be_asked", lambda: True)
+    monkeypatch.setattr("worker.cli.store_changes._can_be_asked", lambda: True)
     result = installation.run("remove", "redis", stdin=answer, code=1 if left else 0)
 
     assert "its content stays in it" in result.stderr
