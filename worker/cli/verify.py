@@ -36,6 +36,7 @@ class _Verified:
         compared: store id -> how it compares with the logs; those that are off, away or wiped are left out.
         away: store id -> why it could not be compared.
         wiped: store id -> that it has lost its content, and what it waits for.
+        refused: store id -> how many members it does not take; they are missing from it.
     """
 
     environment: str
@@ -44,6 +45,7 @@ class _Verified:
     compared: dict[str, Comparison] = field(default_factory=dict)
     away: dict[str, str] = field(default_factory=dict)
     wiped: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
@@ -141,6 +143,7 @@ def _verify(
             found.wiped[store.store_id] = waits
         else:
             found.compared[store.store_id] = compared
+            found.refused[store.store_id] = wiring.refused_members.count(store.store_id)
     return found
 
 
@@ -189,6 +192,11 @@ def _print(found: _Verified) -> None:
         if compared is not None:
             _print_some([f"{store.name}: {key}: {_wrong(*wrong)}" for key, wrong in compared.wrong.items()])
             _print_some([f"{store.name}: {key}: could not be judged; try again" for key in compared.uncertain])
+            if refused := found.refused.get(store.store_id):
+                print(
+                    f"{printable(store.name)} refuses {counted(refused, 'member')}, who are missing from it: "
+                    f"`segsync store refused {store.store_id}`"
+                )
             if compared.counted:
                 print(f"The count of members of {counted(compared.counted, 'segment')} is exact again.")
 
@@ -240,6 +248,7 @@ def _described(found: _Verified) -> dict[str, Any]:
                 "applied": account.stores[store.store_id].applied,
                 "pending": account.stores[store.store_id].pending,
                 "verdict": _verdict(found, store),
+                "refusedMembers": found.refused.get(store.store_id, 0),
                 "comparison": _comparison(found.compared.get(store.store_id)),
             }
             for store in found.stores

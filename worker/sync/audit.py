@@ -4,6 +4,9 @@ The store is scanned once for a group of segments, without holding anybody up; w
 way. So each suspicion is looked at again under the segment's lease, where nothing moves: what the log amounts to at the
 cursor is what the store must hold, but for members about whom something waits behind the cursor: of them, the store may
 have been further before.
+
+A store that cannot list its members (LaunchDarkly itself) is asked by context key about some of each segment: of those
+who should be in it, and of those of whom the log still knows that they left. Folding everything again repairs it.
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ from worker.log.position import order
 from worker.log.segments import read_segments
 from worker.model import SegmentId, StoreRecord
 from worker.stores import SegmentStore, WriteSession
-from worker.stores.layout import context_hashes
+from worker.sync.asking import Asking, Name, asking
 from worker.sync.taking import take_lease
-from worker.sync.truth import decided_after, included_members
+from worker.sync.truth import decided_after, included_members, removed_members
 from worker.wiring import Wiring
 
 # So many members of segments are compared in one scan of the store: some 100 bytes each.
@@ -35,7 +38,6 @@ GROUP_MEMBERS = 1_000_000
 # How long a segment's drains are waited for; one gives its lease back after two seconds.
 _PATIENCE_SECONDS = 20.0
 _AGAIN_SECONDS = 0.05
-_HASHED_AT_ONCE = 50_000
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +50,8 @@ class Comparison:
         segments: how many were compared.
         members: who should be in, over all of them.
         missing: who should be, and was not.
-        strays: who was, and should not have been; 0 when ``sampled``, for then nobody looked for them.
+        strays: who was, and should not have been; 0 when ``sampled``, for then nobody looked for them, or, of a store
+            that cannot list its members, only for some.
         wrong: segment key -> how many are missing, and how many strays there are.
         uncertain: segments that could not be judged: drains held them all the while, or something of theirs may still
             land.
@@ -116,6 +119,7 @@ class Audit:
         self._progress = progress
         self._stopping = stopping
         self._approximate: set[SegmentId] = set()
+        self._asking: Asking
 
     def run(self, segment_keys: Sequence[str] | None = None) -> Comparison:
         """Compare these segments, or all that the environment has.
@@ -127,6 +131,8 @@ class Audit:
         store = self._wiring.stores.get(self._record.store_id)
         if store is None:
             return done
+        self._asking = asking(store)
+        done.sampled = done.sampled or self._asking.most is not None
         for group in self._groups(segment_keys):
             if self._stopping():
                 break
@@ -165,16 +171,17 @@ class Audit:
 
     def _suspects(
         self, store: SegmentStore, group: Sequence[SegmentId]
-    ) -> dict[SegmentId, tuple[list[bytes], list[bytes], int]]:
+    ) -> dict[SegmentId, tuple[list[Name], list[Name], int]]:
         """Per segment: who seems to be missing, who seems to be a stray, and how many should be in."""
-        if self._sample is not None:
-            return {segment: self._sampled(store, segment, self._sample) for segment in group}
+        size = self._sample or self._asking.most
+        if size is not None:
+            return {segment: ([], [], 0) if self._stopping() else self._sampled(segment, size) for segment in group}
         by_ref = {segment.ref: segment for segment in group}
         # Before the scan: who joins meanwhile is missing from this list, and looks like a stray until it is confirmed.
         absent = {segment: set(self._truth(segment)) for segment in group}
         counts = {segment: len(hashes) for segment, hashes in absent.items()}
-        strays: dict[SegmentId, list[bytes]] = {segment: [] for segment in group}
-        seen: dict[SegmentId, set[bytes]] = {segment: set() for segment in group}
+        strays: dict[SegmentId, list[Name]] = {segment: [] for segment in group}
+        seen: dict[SegmentId, set[Name]] = {segment: set() for segment in group}
         for page in store.scan():
             if self._stopping():
                 break
@@ -191,36 +198,40 @@ class Audit:
             return {segment: ([], [], counts[segment]) for segment in group}
         return {segment: (list(absent[segment]), strays[segment], counts[segment]) for segment in group}
 
-    def _sampled(self, store: SegmentStore, segment: SegmentId, size: int) -> tuple[list[bytes], list[bytes], int]:
-        hashes = self._truth(segment)
-        chosen = random.sample(hashes, min(size, len(hashes)))
-        found = store.includes(segment.ref, chosen)
-        return [hashed for hashed, there in zip(chosen, found, strict=True) if not there], [], len(hashes)
+    def _sampled(self, segment: SegmentId, size: int) -> tuple[list[Name], list[Name], int]:
+        members = self._truth(segment)
+        lost = self._not_as(segment, _some(members, size), there=True)
+        if self._asking.most is None:
+            return lost, [], len(members)
+        # Nobody can list who is in such a store: of strays, those show whose leaving is still known.
+        former = removed_members(self._wiring, segment)
+        return lost, self._not_as(segment, _some(former, size), there=False), len(members)
+
+    def _not_as(self, segment: SegmentId, names: Sequence[Name], *, there: bool) -> list[Name]:
+        """Those of them who are not in the segment though they should be ``there``, or the other way round."""
+        found = self._asking.included(segment.ref, names)
+        return [name for name, included in zip(names, found, strict=True) if included != there]
 
     def _truth(
         self, segment: SegmentId, upto: str | None = None, meanwhile: Callable[[], object] = lambda: None
-    ) -> list[bytes]:
-        members = included_members(self._wiring, segment, upto, meanwhile)
-        hashes: list[bytes] = []
-        for start in range(0, len(members), _HASHED_AT_ONCE):
-            hashes += context_hashes(members[start : start + _HASHED_AT_ONCE])
-            meanwhile()
-        return hashes
+    ) -> Sequence[Name]:
+        return self._asking.names(included_members(self._wiring, segment, upto, meanwhile), meanwhile)
 
     def _confirm(
-        self, store: SegmentStore, segment: SegmentId, missing: list[bytes], strays: list[bytes], done: Comparison
+        self, store: SegmentStore, segment: SegmentId, missing: list[Name], strays: list[Name], done: Comparison
     ) -> None:
         """Look again under the lease, and repair what is wrong."""
+        removed = False
         with store.session() as session:
             lease = self._take(store, session, segment)
             if lease is None:
                 done.uncertain.append(segment.segment_key)
                 return
             try:
-                lost, stray, members = self._really_wrong(store, lease, missing, strays)
+                lost, stray, members = self._really_wrong(lease, missing, strays)
                 if self._repair and stray:
-                    session.remove_hashes(segment.ref, stray, lease.renew)
-                right = not lost and (self._repair or not stray)
+                    removed = self._asking.remove(session, lease, stray)
+                right = not lost and (removed or not stray)
                 counted = right and segment in self._approximate and note_members(self._wiring.client, lease, members)
                 self._let_go(lease, exact=counted or not stray)
             except LeaseLost:
@@ -239,22 +250,22 @@ class Audit:
         done.counted += counted
         if lost or stray:
             done.add(segment, len(lost), len(stray))
-        if self._repair and lost:
+        if self._repair and (lost or (stray and not removed)):
             void_cursor(self._wiring.client, segment, self._record.store_id)
             self._index(segment)
 
     def _really_wrong(
-        self, store: SegmentStore, lease: Lease, missing: list[bytes], strays: list[bytes]
-    ) -> tuple[list[bytes], list[bytes], int]:
+        self, lease: Lease, missing: list[Name], strays: list[Name]
+    ) -> tuple[list[Name], list[Name], int]:
         """Who is missing, and who is a stray, of those who seemed so; and how many there should be, at the cursor."""
         segment = lease.segment
         right = set(self._truth(segment, lease.position, lease.renew))
-        waiting = set(context_hashes(list(decided_after(self._wiring, segment, lease.position, lease.renew))))
-        wanted = [hashed for hashed in missing if hashed in right and hashed not in waiting]
-        unwanted = [hashed for hashed in strays if hashed not in right and hashed not in waiting]
-        lost = [hashed for hashed, there in zip(wanted, store.includes(segment.ref, wanted), strict=True) if not there]
-        left = [hashed for hashed, there in zip(unwanted, store.includes(segment.ref, unwanted), strict=True) if there]
-        return lost, left, len(right)
+        decided = list(decided_after(self._wiring, segment, lease.position, lease.renew))
+        waiting = set(self._asking.names(decided, lease.renew))
+        wanted = [name for name in missing if name in right and name not in waiting]
+        unwanted = [name for name in strays if name not in right and name not in waiting]
+        lost = self._not_as(segment, wanted, there=True)
+        return lost, self._not_as(segment, unwanted, there=False), len(right)
 
     def _let_go(self, lease: Lease, *, exact: bool) -> None:
         if lease.release(clean=True, exact=exact):
@@ -278,3 +289,7 @@ class Audit:
             self._let_go(found, exact=True)
             return None
         return found
+
+
+def _some(names: Sequence[Name], size: int) -> Sequence[Name]:
+    return random.sample(names, min(size, len(names)))

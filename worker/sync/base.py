@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from worker.log.lease import Lease
 from worker.log.position import START, order
 from worker.log.snapshot import Changes, decisions_after
@@ -9,6 +11,8 @@ from worker.log.snapshots import Base
 from worker.model import SegmentPatch
 from worker.sync.members import read_members
 from worker.wiring import Wiring
+
+_log = structlog.get_logger(__name__)
 
 
 class BaseReading:
@@ -69,5 +73,13 @@ class BaseReading:
         lease, base = self._lease, self.base
         whole = self._from == START and lease.filling == base.token
         if order(self._from) < order(base.floor) and not whole:
-            self._wiring.incarnations.note_strays(lease.store_id)
+            self._note_strays()
         lease.advance_to(base.position, base.batches_total, base.bytes_total, members_change)
+
+    def _note_strays(self) -> None:
+        store = self._wiring.stores.get(self._lease.store_id)
+        if store is None or store.lists_members:
+            self._wiring.incarnations.note_strays(self._lease.store_id)
+        else:
+            # It cannot be compared with the logs: who left it before the log's memory begins, nobody can find out.
+            _log.warning("store.strays_unknown", store_id=self._lease.store_id, segment=self._lease.segment.ref)

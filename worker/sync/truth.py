@@ -54,6 +54,13 @@ def included_members(
     )
 
 
+def removed_members(wiring: Wiring, segment: SegmentId, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+    """Everybody of whom the log and its snapshot still know that they left the segment; as ``included_members``."""
+    return _consistently(
+        segment, lambda: [key for key, (include, _) in _decided(wiring, segment, None, None, meanwhile) if not include]
+    )
+
+
 def decided_after(
     wiring: Wiring, segment: SegmentId, position: str, meanwhile: Callable[[], object] = lambda: None
 ) -> set[str]:

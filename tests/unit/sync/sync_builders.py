@@ -62,8 +62,9 @@ class FaultySession(MemorySession):
 class Installation:
     """Everything in one process: ``accept`` puts payloads into the log, ``store`` is what SDKs would read."""
 
-    def __init__(self, client: redis.Redis, **settings: Any) -> None:
+    def __init__(self, client: redis.Redis, *, store_type: type[FaultyStore] = FaultyStore, **settings: Any) -> None:
         self.client = client
+        self._store_type = store_type
         self.opened: dict[str, FaultyStore] = {}
         self.wiring = Wiring(Settings(**settings), client=client, opener=self._open)
         self.made: Bootstrap = self.wiring.records.bootstrap(
@@ -80,7 +81,7 @@ class Installation:
         self.client.hset(key, field, value)
 
     def _open(self, record: StoreRecord) -> FaultyStore:
-        return self.opened.setdefault(record.store_id, FaultyStore())
+        return self.opened.setdefault(record.store_id, self._store_type())
 
     @property
     def environment_id(self) -> str:
