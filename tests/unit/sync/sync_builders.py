@@ -16,9 +16,10 @@ from worker.log.parsers import parser_entry
 from worker.manifest.catalog import load_catalog
 from worker.manifest.manifest import Manifest
 from worker.manifest.request_parser import RequestParser
-from worker.model import RedisStoreConfiguration, SegmentId, SegmentPatch, StoreRecord, WriteCounts
+from worker.model import RedisStoreConfiguration, SegmentId, SegmentPatch, StoreConfiguration, StoreRecord, WriteCounts
 from worker.records.records import Bootstrap
 from worker.settings import Settings
+from worker.stores import open_store
 from worker.stores.memory import MemorySession, MemoryStore
 from worker.stores.segment_store import BeforeWindow
 from worker.wiring import Wiring
@@ -62,13 +63,22 @@ class FaultySession(MemorySession):
 class Installation:
     """Everything in one process: ``accept`` puts payloads into the log, ``store`` is what SDKs would read."""
 
-    def __init__(self, client: redis.Redis, *, store_type: type[FaultyStore] = FaultyStore, **settings: Any) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        store_type: type[FaultyStore] = FaultyStore,
+        real_store: StoreConfiguration | None = None,
+        **settings: Any,
+    ) -> None:
+        """Make an environment with one store: in memory, of a type of your own, or a real one."""
         self.client = client
         self._store_type = store_type
         self.opened: dict[str, FaultyStore] = {}
-        self.wiring = Wiring(Settings(**settings), client=client, opener=self._open)
+        opener = self._open if real_store is None else open_store
+        self.wiring = Wiring(Settings(**settings), client=client, opener=opener)
         self.made: Bootstrap = self.wiring.records.bootstrap(
-            environment_id=None, store_configuration=RedisStoreConfiguration(host="in-memory")
+            environment_id=None, store_configuration=real_store or RedisStoreConfiguration(host="in-memory")
         )
         manifest = load_catalog()["rudderstack"]
         assert isinstance(manifest, Manifest)
