@@ -282,7 +282,9 @@ class LaunchDarklyStoreConfiguration(BaseModel):
         return f"launchdarkly {self.projectKey}/{self.environmentKey} at {self.baseUri}"
 
 
-StoreConfiguration = Annotated[RedisStoreConfiguration | DynamoDBStoreConfiguration, Field(discriminator="kind")]
+StoreConfiguration = Annotated[
+    RedisStoreConfiguration | DynamoDBStoreConfiguration | LaunchDarklyStoreConfiguration, Field(discriminator="kind")
+]
 
 
 class StoreRecord(BaseModel):

@@ -1,8 +1,8 @@
-"""Stores that LaunchDarkly's SDKs read, behind one seam: ``SegmentStore``. ``open_store`` picks one by its record."""
+"""Stores of memberships, behind one seam: ``SegmentStore``. ``open_store`` picks one by its record."""
 
 from __future__ import annotations
 
-from worker.model import RedisStoreConfiguration, StoreRecord
+from worker.model import LaunchDarklyStoreConfiguration, RedisStoreConfiguration, StoreRecord
 from worker.stores.redis import RedisStore
 from worker.stores.segment_store import BeforeWindow, SegmentStore, Sentinel, WriteSession
 
@@ -14,6 +14,11 @@ def open_store(record: StoreRecord) -> SegmentStore:
     configuration = record.configuration
     if isinstance(configuration, RedisStoreConfiguration):
         return RedisStore(configuration)
+    if isinstance(configuration, LaunchDarklyStoreConfiguration):
+        # httpx2 costs 0.07 s to import.
+        from worker.stores.launchdarkly import LaunchDarklyStore  # noqa: PLC0415
+
+        return LaunchDarklyStore(configuration)
     # boto3 costs 0.3 s and 6 MB to import: only deployments with a DynamoDB store pay for it.
     from worker.stores.dynamodb import DynamoDBStore  # noqa: PLC0415
 
