@@ -1,0 +1,227 @@
+"""The stores that the contract suite is run on, each with LaunchDarkly's Python SDK beside it as the judge.
+
+Where things lie is written out here again, by the SDK's words: the layout under test is no witness of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from ldclient.impl.big_segments import _hash_for_user_key as hash_of_sdk  # type: ignore[attr-defined]
+from ldclient.integrations import DynamoDB, Redis
+from ldclient.interfaces import BigSegmentStore
+from servers import DynamoDBServer, FakeRedisServer, ValkeyServer
+
+from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, SegmentPatch, WriteCounts
+from worker.stores import SegmentStore
+from worker.stores.dynamodb import DynamoDBStore
+from worker.stores.memory import MemoryStore
+from worker.stores.redis import RedisStore
+
+REF: Final = "beta-users.g1"
+
+PREFIXES: Final[Mapping[str, str]] = {"": "launchdarkly", "empty-prefix": "", "prefix": "ours"}
+REDIS: Final = ("fakeredis", "redis", "valkey")
+_DYNAMODB: Final = ("moto", "strict")
+# Members in a window: fakeredis answers slowly, emulators of DynamoDB some hundred requests a second.
+_WINDOWS: Final = {"fakeredis": 50, "redis": 500, "valkey": 500, "moto": 5, "strict": 5}
+
+ON_REDIS: Final = [f"{server}{prefix}" for server in REDIS for prefix in ("", "-empty-prefix", "-prefix")]
+ON_DYNAMODB: Final = [f"{server}{prefix}" for server in _DYNAMODB for prefix in ("", "-prefix")]
+READ_BY_SDKS: Final = [*ON_REDIS, *ON_DYNAMODB]
+ALL: Final = ["memory", *READ_BY_SDKS]
+
+
+class Behind(Protocol):
+    """The same place without the store under test: what it holds, and what somebody else might do to it."""
+
+    def names(self, context_hash: str) -> list[str]:
+        """Every key or item in whose name the hash stands."""
+
+    def exclude(self, context_hash: str, segment_ref: str) -> None:
+        """Exclude a context, as LaunchDarkly's relay would."""
+
+    def spoil(self, context_hash: str) -> None:
+        """Leave something at a context's place that a store can add nothing to."""
+
+
+@dataclass
+class Subject:
+    """A store under test, its judge, and what is needed to look at it from outside.
+
+    Attributes:
+        window: how many members it writes before it asks again whether to go on.
+        behind: the place itself; None for memory.
+        neighbour: the same place under another prefix; None for memory.
+        sdk: LaunchDarkly's own reader of that place; None for memory.
+    """
+
+    store: SegmentStore
+    window: int
+    behind: Behind | None = None
+    neighbour: Subject | None = field(default=None, repr=False)
+    sdk: BigSegmentStore | None = None
+
+    def write(self, add: Sequence[str], remove: Sequence[str] = (), ref: str = REF) -> WriteCounts:
+        with self.store.session() as session:
+            return session.write(SegmentPatch(ref, list(add), list(remove)), lambda: None)
+
+    def membership(self, key: str) -> dict[str, bool]:
+        """What the SDK reads of a context: segment ref -> included or excluded. Our own reader says the same."""
+        included = self.store.included(key)
+        if self.sdk is None:
+            return dict.fromkeys(included, True)
+        found = self.sdk.get_membership(hash_of_sdk(key)) or {}
+        assert included == {ref for ref, is_included in found.items() if is_included}, "we read what no SDK reads"
+        return found
+
+    def included(self, key: str) -> set[str]:
+        """The segment refs that include a context, for the SDK and for us; nothing excludes it."""
+        found = self.membership(key)
+        assert all(found.values()), "somebody is excluded"
+        return set(found)
+
+    def includes(self, keys: Sequence[str], ref: str = REF) -> list[bool]:
+        """Whether the segment includes each of them, for the SDK and for us, asked by key and by hash."""
+        found = self.store.includes_keys(ref, keys)
+        assert found == self.store.includes(ref, [hash_of_sdk(key).encode() for key in keys])
+        for key, is_included in list(zip(keys, found, strict=True))[:: max(1, len(keys) // 50)]:
+            assert is_included == self.membership(key).get(ref, False)
+        return found
+
+    def everything(self) -> dict[bytes, set[str]]:
+        """What a scan tells; the SDK reads the same of each of them (of many: of some)."""
+        pages = list(self.store.scan())
+        assert all(pages), "a page is empty"
+        found = {hashed: refs for page in pages for hashed, refs in page}
+        if self.sdk is not None:
+            for hashed, refs in list(found.items())[:: max(1, len(found) // 50)]:
+                assert self.sdk.get_membership(hashed.decode()) == dict.fromkeys(refs, True)
+        return found
+
+    def synchronized_on(self) -> int | None:
+        """The freshness that the SDK reads; our own reader says the same."""
+        freshness = self.store.synchronized_on()
+        if self.sdk is not None:
+            assert self.sdk.get_metadata().last_up_to_date == freshness
+        return freshness
+
+    def leaves_anything(self, key: str) -> bool:
+        """Whether anything at all is there by the context's name."""
+        if self.behind is None:
+            assert isinstance(self.store, MemoryStore)
+            return hash_of_sdk(key).encode() in self.store._included
+        return bool(self.behind.names(hash_of_sdk(key)))
+
+
+@dataclass
+class _RedisKeys:
+    """A prefix of a Redis."""
+
+    client: Any
+    prefix: str
+
+    def names(self, context_hash: str) -> list[str]:
+        return [name.decode() for name in self.client.scan_iter() if context_hash.encode() in name]
+
+    def exclude(self, context_hash: str, segment_ref: str) -> None:
+        self.client.sadd(f"{self.prefix or 'launchdarkly'}:big_segment_exclude:{context_hash}", segment_ref)
+
+    def spoil(self, context_hash: str) -> None:
+        self.client.set(f"{self.prefix or 'launchdarkly'}:big_segment_include:{context_hash}", "no set")
+
+
+@dataclass
+class _DynamoDBItems:
+    """A prefix of a DynamoDB table."""
+
+    client: Any
+    table: str
+    prefix: str
+
+    def names(self, context_hash: str) -> list[str]:
+        items = self.client.scan(TableName=self.table, ConsistentRead=True)["Items"]
+        return [item["key"]["S"] for item in items if item["key"]["S"] == context_hash]
+
+    def exclude(self, context_hash: str, segment_ref: str) -> None:
+        self._put(context_hash, {"excluded": {"SS": [segment_ref]}})
+
+    def spoil(self, context_hash: str) -> None:
+        self._put(context_hash, {"included": {"N": "7"}})
+
+    def _put(self, context_hash: str, attributes: dict[str, Any]) -> None:
+        namespace = f"{self.prefix}:big_segments_user" if self.prefix else "big_segments_user"
+        key = {"namespace": {"S": namespace}, "key": {"S": context_hash}}
+        self.client.put_item(TableName=self.table, Item=key | attributes)
+
+
+Subjects = Callable[[str], Subject]
+
+
+def on_redis(kind: str, server: FakeRedisServer | ValkeyServer) -> Iterator[Subjects]:
+    def configure(prefix: str) -> RedisStoreConfiguration:
+        return RedisStoreConfiguration.from_url(server.url, prefix)
+
+    with closing(server.client()) as client:
+        yield from _redis_subjects(kind, configure, client, client.flushall, server.url)
+
+
+def _redis_subjects(
+    kind: str,
+    configure: Callable[[str], RedisStoreConfiguration],
+    client: Any,
+    empty: Callable[[], object],
+    sdk_url: str,
+) -> Iterator[Subjects]:
+    with ExitStack() as stack:
+
+        def open_subject(prefix: str) -> Subject:
+            store = RedisStore(configure(prefix), window=_WINDOWS[kind])
+            stack.callback(store.close)
+            sdk = Redis.new_big_segment_store(url=sdk_url, prefix=prefix)
+            stack.callback(sdk.stop)
+            return Subject(store, _WINDOWS[kind], _RedisKeys(client, prefix), None, sdk)
+
+        subjects = {prefix: open_subject(prefix) for prefix in PREFIXES.values()}
+        # A prefix is no pattern: this one would match all others.
+        neighbour = open_subject("*")
+
+        def in_an_empty_place(prefix: str) -> Subject:
+            empty()
+            subjects[prefix].neighbour = neighbour
+            return subjects[prefix]
+
+        yield in_an_empty_place
+
+
+def on_dynamodb(kind: str, server: DynamoDBServer) -> Iterator[Subjects]:
+    """Subjects on one table. Their clients last: they take longer to make than a test."""
+    table = "store-contract"
+    where = {"region_name": server.region, "endpoint_url": server.url}
+    with ExitStack() as stack:
+        client = stack.enter_context(closing(server.client()))
+
+        def open_subject(prefix: str) -> Subject:
+            configuration = DynamoDBStoreConfiguration(
+                tableName=table, region=server.region, endpoint=server.url, prefix=prefix
+            )
+            store = DynamoDBStore(configuration, window=_WINDOWS[kind])
+            stack.callback(store.close)
+            sdk = DynamoDB.new_big_segment_store(table, prefix=prefix, dynamodb_opts=where)
+            stack.callback(sdk.stop)
+            return Subject(store, _WINDOWS[kind], _DynamoDBItems(client, table, prefix), None, sdk)
+
+        plain, prefixed = open_subject(""), open_subject("ours")
+        plain.neighbour, prefixed.neighbour = prefixed, plain
+        server.create_table(table)
+        stack.callback(client.delete_table, TableName=table)
+
+        def in_an_empty_place(prefix: str) -> Subject:
+            client.delete_table(TableName=table)
+            server.create_table(table)
+            return prefixed if prefix else plain
+
+        yield in_an_empty_place
