@@ -26,7 +26,8 @@ def with_write(world: World, number: int, write: Write) -> World:
     store = world.stores[number]
     member, value = write
     content = (*store.content[:member], value, *store.content[member + 1 :])
-    return with_store(world, number, store._replace(content=content))
+    before = store.content if store.before else ()
+    return with_store(world, number, store._replace(content=content, before=before))
 
 
 def spent(world: World, fault: str, by: int = 1) -> World:
@@ -72,6 +73,8 @@ def drain_steps(scenario: Scenario, world: World, number: int) -> Steps:
             f"{worker.token} buries {worker.doomed}: {not refused}",
             with_worker(world._replace(slot=slot), number, after),
         )
+    elif worker.step == "write" and worker.todo and scenario.skips and not worker.planned:
+        yield from _plan(scenario, world, number)
     elif worker.step == "write" and worker.todo:
         yield from _write(scenario, world, number)
     elif worker.step == "write" and not worker.note:
@@ -166,6 +169,7 @@ def _read(scenario: Scenario, world: World, number: int) -> Steps:
             basing=False,
             base=0,
             chunks=0,
+            planned=False,
         )
         what = f", kills {doomed}" if doomed else ""
         yield f"{worker.token} reads {live}{what}", with_worker(world, number, after)
@@ -185,10 +189,19 @@ def _read_base(scenario: Scenario, world: World, number: int) -> tuple[str, Worl
         if (not scenario.chunked or member == worker.chunks)
         and (two_way or (decided and (decided[1] > worker.position or (below and not decided[1]))))
     )
-    after = worker._replace(step="write", basing=True, base=slot.snapshot, upto=slot.trimmed, todo=todo)
+    after = worker._replace(step="write", basing=True, planned=False, base=slot.snapshot, upto=slot.trimmed, todo=todo)
     return f"{worker.token} reads chunk {worker.chunks} of the base at {slot.trimmed}: {todo}", with_worker(
         world, number, after
     )
+
+
+def _plan(scenario: Scenario, world: World, number: int) -> Steps:
+    """What the store holds already is not written; whatever is written meanwhile by others, this drain does not see."""
+    worker, store = world.workers[number], world.stores[world.workers[number].store]
+    for seen in {store.content} if scenario.rules.skip_needs_consistent_read else {store.content, store.before}:
+        todo = tuple((member, value) for member, value in worker.todo if seen[member] != value)
+        after = with_worker(world, number, worker._replace(todo=todo, planned=True))
+        yield f"{worker.token} reads {seen}, and has {todo} to write", after
 
 
 def _write(scenario: Scenario, world: World, number: int) -> Steps:

@@ -54,6 +54,7 @@ _SWAP = Scenario(_AFTER, Faults(swaps=1), identity=True)
 _FAILOVER = Scenario(_APART, Faults(failovers=1, ticks=2), workers=(0,), identity=True)
 _OLD_PRIMARY = Scenario(_IN, Faults(failovers=1, ticks=1), identity=True)
 _FAILOVER_AFTER_REPLAY = Scenario(_EARLIEST, Faults(failovers=1, ticks=2, replays=1), workers=(0,), identity=True)
+_SKIPS = Scenario(_IN_OUT, Faults(expiries=1, timeouts=1), skips=True)
 
 HOLDS: dict[str, Scenario] = {
     "a lost lease": _STALE_LEASE,
@@ -111,6 +112,10 @@ HOLDS: dict[str, Scenario] = {
         _IN_OUT, Faults(failovers=1, ticks=1, timeouts=1), workers=(0,), identity=True
     ),
     "deaths are of the batch": Scenario(_FICKLE, Faults(kills=1)),
+    "a store that is read first, a lost lease and a time-out": _SKIPS,
+    "a store that is read first, kills and a time-out": Scenario(_IN_OUT, Faults(kills=2, timeouts=1), skips=True),
+    "a store that is read first, two time-outs": Scenario(_OUT_IN, Faults(timeouts=2, expiries=1), skips=True),
+    "a store that is read first, a replay and a kill": Scenario(_DEAD, Faults(replays=1, kills=1), skips=True),
 }
 
 NEEDED: dict[str, Scenario] = {
@@ -149,4 +154,5 @@ NEEDED: dict[str, Scenario] = {
     "cursor_carries_process": _FAILOVER,
     "trail_is_two_steps_long": _FAILOVER,
     "rewind_lowers_trail": _FAILOVER_AFTER_REPLAY,
+    "skip_needs_consistent_read": _SKIPS,
 }

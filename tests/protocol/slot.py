@@ -56,6 +56,8 @@ class Rules:
     trail_is_two_steps_long: bool = True
     rewind_lowers_trail: bool = True
     take_compares_identity: bool = True
+    # Stores that are read before they are written
+    skip_needs_consistent_read: bool = True
 
 
 RULES = Rules()

@@ -58,6 +58,7 @@ class Scenario:
     commit_bound: str = "all"
     chunked: bool = False
     identity: bool = False
+    skips: bool = False  # a drain reads the store first, and writes only what is not so already
     held: tuple[int, ...] = ()  # what the stores hold at first, and strays are due
     rules: Rules = RULES
 
@@ -96,6 +97,7 @@ class Worker(NamedTuple):
     incarnation: int = 0
     process: int = 0
     note: int = 0  # of strays, when it compares
+    planned: bool = False  # it has read the store, and ``todo`` is what differs
 
 
 class Compaction(NamedTuple):
@@ -118,6 +120,7 @@ class Store(NamedTuple):
     replica: tuple[int, ...] = ()
     noted: tuple[int, ...] = ()
     caught: bool = False
+    before: tuple[int, ...] = ()
 
 
 class World(NamedTuple):
@@ -147,7 +150,8 @@ def first(scenario: Scenario) -> World:
     cursor = Cursor(incarnation=identity, process=identity)
     return World(
         Slot(cursors=(cursor,) * scenario.stores),
-        (Store(scenario.held or empty, replica=replica, noted=replica),) * scenario.stores,
+        (Store(scenario.held or empty, replica=replica, noted=replica, before=empty if scenario.skips else ()),)
+        * scenario.stores,
         tuple(Worker(store=store) for store in scenario.workers),
         frozenset(),
         (),
