@@ -197,9 +197,8 @@ def _redis_subjects(
         yield in_an_empty_place
 
 
-def on_dynamodb(kind: str, server: DynamoDBServer) -> Iterator[Subjects]:
+def on_dynamodb(kind: str, server: DynamoDBServer, table: str = "store-contract") -> Iterator[Subjects]:
     """Subjects on one table. Their clients last: they take longer to make than a test."""
-    table = "store-contract"
     where = {"region_name": server.region, "endpoint_url": server.url}
     with ExitStack() as stack:
         client = stack.enter_context(closing(server.client()))

@@ -1,0 +1,140 @@
+"""LaunchDarkly's SDKs for Node read from Redis and DynamoDB what the Python SDK reads: a second judge of the layout.
+
+DynamoDB's package for the current SDK is not on every registry; the one before it is made for SDK 6, and works with
+either: both are asked.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pytest
+from contract.store_subjects import PREFIXES, Subject, on_dynamodb, on_redis
+from node_packages import installed
+from servers import DynamoDBServer, Missing, ValkeyServer, skip_or_fail
+
+SEGMENTS = {"beta-users": 1, "vip": 3}
+REF, OTHER_REF = (f"{key}.g{generation}" for key, generation in SEGMENTS.items())
+ODD_KEYS = ["zoë@example.com", "名前", "𐍈🎉", "with space:and*glob", " ", '"quoted"\\', "x" * 3_000]
+CASES = [
+    *product(("9",), ("redis",), PREFIXES.values()),
+    *product(("9", "6"), ("dynamodb",), ("", "ours")),
+]
+
+
+@dataclass
+class Place:
+    """A store that we write, and how Node is told where it is."""
+
+    subject: Subject
+    told: dict[str, str]
+    sdk: str
+    script: list[str]
+
+    def refresh(self, age_ms: int = 0) -> None:
+        """Set the store's freshness to now, or to some time ago."""
+        now_ms = time.time_ns() // 1_000_000
+        sentinel = self.subject.store.claim("ours", now_ms)
+        assert self.subject.store.set_synchronized_on(now_ms - age_ms, sentinel)
+
+    def read_by_node(self, contexts: Sequence[str]) -> Any:
+        """What ``read.mjs`` answers."""
+        segments = [{"key": key, "generation": generation} for key, generation in SEGMENTS.items()]
+        asked = {"sdk": self.sdk, "store": self.told, "segments": segments, "contexts": list(contexts)}
+        done = subprocess.run(
+            self.script, input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout)
+
+    def memberships(self, contexts: Sequence[str]) -> dict[str, set[str]]:
+        """The refs that Node takes each context to be in, all evaluated HEALTHY; the Python SDK says the same."""
+        read = self.read_by_node(contexts)
+        assert read["status"] == {"available": True, "stale": False}
+        assert {tuple(each["statuses"]) for each in read["contexts"].values()} == {("HEALTHY",)}
+        found = {
+            key: {f"{segment}.g{SEGMENTS[segment]}" for segment in each["segments"]}
+            for key, each in read["contexts"].items()
+        }
+        assert found == {key: self.subject.included(key) for key in contexts}
+        return found
+
+
+@pytest.fixture(scope="module")
+def node_script() -> list[str]:
+    try:
+        return installed("read.mjs")
+    except Missing as missing:
+        skip_or_fail(str(missing))
+
+
+@pytest.fixture(scope="module")
+def on_valkey(valkey: ValkeyServer) -> Iterator[Callable[[str], Subject]]:
+    yield from on_redis("valkey", valkey)
+
+
+@pytest.fixture(scope="module")
+def on_table(strict_dynamodb: DynamoDBServer) -> Iterator[Callable[[str], Subject]]:
+    yield from on_dynamodb("strict", strict_dynamodb, "node-sdk")
+
+
+@pytest.fixture(params=CASES, ids="-".join)
+def place(request: pytest.FixtureRequest, node_script: list[str]) -> Place:
+    sdk, kind, prefix = request.param
+    if kind == "redis":
+        server = request.getfixturevalue("valkey")
+        subject = request.getfixturevalue("on_valkey")(prefix)
+        return Place(subject, {"kind": "redis", "url": server.url, "prefix": prefix}, sdk, node_script)
+    server = request.getfixturevalue("strict_dynamodb")
+    subject = request.getfixturevalue("on_table")(prefix)
+    where = {"table": "node-sdk", "region": server.region, "endpoint": server.url}
+    return Place(subject, {"kind": "dynamodb", "prefix": prefix, **where}, sdk, node_script)
+
+
+def test_node_reads_who_is_in_what_and_who_has_left(place: Place) -> None:
+    place.refresh()
+    place.subject.write(["ann", "bob", "cyd"])
+    place.subject.write(["ann", "eve"], ref=OTHER_REF)
+    place.subject.write(["dan"], ["bob", "never-was"])
+    place.subject.write([], ["eve"], ref=OTHER_REF)
+    assert place.memberships(["ann", "bob", "cyd", "dan", "eve", "never-was"]) == {
+        "ann": {REF, OTHER_REF},
+        "bob": set(),
+        "cyd": {REF},
+        "dan": {REF},
+        "eve": set(),
+        "never-was": set(),
+    }
+
+
+def test_node_finds_contexts_whatever_their_keys(place: Place) -> None:
+    place.refresh()
+    place.subject.write(ODD_KEYS)
+    place.subject.write([], ODD_KEYS[-1:])
+    assert place.memberships(ODD_KEYS) == {key: {REF} for key in ODD_KEYS[:-1]} | {ODD_KEYS[-1]: set()}
+
+
+def test_node_takes_another_generation_for_another_segment(place: Place) -> None:
+    place.refresh()
+    place.subject.write(["ann"], ref="beta-users.g2")
+    read = place.read_by_node(["ann"])
+    assert read["contexts"]["ann"] == {"segments": [], "statuses": ["HEALTHY"]}
+
+
+def test_node_says_stale_when_our_freshness_is_old_or_was_never_told(place: Place) -> None:
+    place.subject.write(["ann"])
+    stale = {
+        "status": {"available": True, "stale": True},
+        "contexts": {"ann": {"segments": ["beta-users"], "statuses": ["STALE"]}},
+    }
+    assert place.read_by_node(["ann"]) == stale
+    place.refresh(age_ms=600_000)
+    assert place.read_by_node(["ann"]) == stale
+    place.refresh()
+    assert place.memberships(["ann"]) == {"ann": {REF}}
