@@ -29,7 +29,7 @@ from worker.receiver.golden_run import Failure, GoldenRun, compare
 ROOT = Path(__file__).parents[2]
 ABOUT_MANIFESTS = ROOT / "manifests" / "README.md"
 ABOUT_GOLDEN = ROOT / "tests" / "golden" / "README.md"
-DOCUMENTS = [*ROOT.glob("*.md"), ABOUT_MANIFESTS, ABOUT_GOLDEN]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), ABOUT_MANIFESTS, ABOUT_GOLDEN]
 
 _JSON_BLOCK = re.compile(r"^```json\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)]+)\)")
