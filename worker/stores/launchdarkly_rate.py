@@ -33,6 +33,8 @@ _LIMITS: Final = {
     "route": ("x-ratelimit-route-remaining", "x-ratelimit-reset"),
     "token": ("x-ratelimit-auth-token-remaining", "x-ratelimit-auth-token-reset"),
 }
+# Holds up every route: a refusal that none of the limits explains. No other answer ends it.
+_REFUSED: Final = "refused"
 
 
 class Throttled(Exception):
@@ -123,7 +125,7 @@ class RateLimit:
                 # Refusals by address have Retry-After alone; one that says nothing is waited for a moment.
                 retry_after = _number(headers.get("retry-after"))
                 hold_s = min(float(retry_after or UNTOLD_HOLD_S), LONGEST_HOLD_S)
-                self._windows["global"] = _Window(0, now + hold_s, 0)
+                self._windows[_REFUSED] = _Window(0, now + hold_s, 0)
 
     def _wait(self, route: str, deadline: float, before_window: BeforeWindow | None) -> None:
         while True:
@@ -150,7 +152,7 @@ class RateLimit:
     def _held_s(self, route: str, now: float) -> float:
         """How long a request of that route has to wait, in seconds; windows that are over are forgotten."""
         held = 0.0
-        for name in _names(route):
+        for name in (*_names(route), _REFUSED):
             window = self._windows.get(name)
             if window is None:
                 continue
