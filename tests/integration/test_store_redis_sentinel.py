@@ -208,13 +208,13 @@ def test_tls_where_the_server_speaks_none_is_told_among_the_reasons_for_silence(
 def test_one_spoilt_context_is_no_trouble_of_the_store(store: RedisStore, real_redis: redis.Redis) -> None:
     real_redis.set(redis_include_key("launchdarkly", context_hash("ann")), "not a set")
     with store.session() as session:
-        for change in (
-            lambda: session.write(SegmentPatch(REF, ["ann"], []), lambda: None),
-            lambda: session.remove_hashes(REF, context_hashes(["ann"]), lambda: None),
-        ):
-            with pytest.raises(Unavailable, match="WRONGTYPE") as raised:
-                change()
-            assert (raised.value.fault, raised.value.fate_unknown) == ("item", False)
+        for patch in (SegmentPatch(REF, ["ann", "bob"], []), SegmentPatch(REF, [], ["ann", "bob"])):
+            counts = session.write(patch, lambda: None)
+            assert (counts.added, counts.removed) == (len(patch.add) // 2, len(patch.remove) // 2)
+            [refused] = counts.refused
+            assert refused.context_hash == context_hash("ann")
+            assert "WRONGTYPE" in refused.reason
+        assert session.remove_hashes(REF, context_hashes(["ann"]), lambda: None) == 0
     with pytest.raises(Unavailable, match="WRONGTYPE") as raised:
         store.included("ann")
     assert raised.value.fault == "item"

@@ -325,18 +325,46 @@ def test_a_wrong_password_is_told_without_telling_it(
     assert "guessed-wrong" not in str(raised.value) + repr(store)
 
 
-def test_error_replies_are_answers_and_so_the_fate_is_known(store: RedisStore, real_redis: redis.Redis) -> None:
-    taken = redis_include_key("launchdarkly", context_hash("user-1"))
-    real_redis.set(taken, "not a set")
+def test_error_replies_are_answers_and_so_the_fate_is_known(
+    store: RedisStore, valkey: ValkeyServer, real_redis: redis.Redis
+) -> None:
     members = [f"user-{number}" for number in range(5 * WINDOW)]
+    real_redis.acl_setuser("passing", enabled=True, passwords=["+p"], keys=["launchdarkly:*"], commands=["+@all"])
+    windows = iter(range(5))
+
+    def forbid_after_the_first() -> None:
+        if next(windows) == 1:
+            wait_until(lambda: real_redis.dbsize() == WINDOW, message="the first window is written")
+            real_redis.acl_setuser("passing", commands=["-sadd"])
+
+    passing = RedisStore(
+        RedisStoreConfiguration(host=valkey.host, port=valkey.port, username="passing", password=SecretStr("p"))
+    )
+    try:
+        with passing.session() as session:
+            with pytest.raises(Unavailable, match="NOPERM") as raised:
+                session.write(SegmentPatch(REF, members, []), forbid_after_the_first)
+            assert not raised.value.fate_unknown
+            # Nothing was sent once the refusal was read, and the session goes on.
+            assert next(windows) < 4
+            assert store.included("user-2") == {REF}
+            real_redis.acl_setuser("passing", commands=["+sadd"])
+            assert add(session, "ann") == WriteCounts(1, 0)
+    finally:
+        passing.close()
+        real_redis.acl_deluser("passing")
+
+
+def test_a_member_whose_key_holds_another_type_is_refused_alone(store: RedisStore, real_redis: redis.Redis) -> None:
+    members = [f"user-{number}" for number in range(3 * WINDOW)]
+    spoilt = [members[1], members[WINDOW], members[-1]]
+    for member in spoilt:
+        real_redis.set(redis_include_key("launchdarkly", context_hash(member)), "not a set")
     with store.session() as session:
-        with pytest.raises(Unavailable, match="WRONGTYPE") as raised:
-            session.write(SegmentPatch(REF, members, []), lambda: None)
-        assert not raised.value.fate_unknown
-        assert context_hash("user-1") not in str(raised.value)
-        # What stood beside it was written, nothing was sent once the refusal was read, and the session goes on.
-        assert store.included("user-2") == {REF}
-        assert store.included(members[-1]) == set()
+        counts = session.write(SegmentPatch(REF, members, []), lambda: None)
+        assert (counts.added, counts.removed) == (3 * WINDOW - 3, 0)
+        assert [member.context_hash for member in counts.refused] == [context_hash(member) for member in spoilt]
+        assert all("WRONGTYPE" in member.reason and "another" in member.reason for member in counts.refused)
         assert add(session, "ann") == WriteCounts(1, 0)
 
 

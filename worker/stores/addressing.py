@@ -12,10 +12,10 @@ _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 def is_misaddressed(fault: BaseException) -> bool:
     """Whether a refused TLS handshake or certificate is behind a driver's error."""
-    return any(isinstance(cause, ssl.SSLError) and not isinstance(cause, _CUT_SHORT) for cause in _causes(fault))
+    return any(isinstance(cause, ssl.SSLError) and not isinstance(cause, _CUT_SHORT) for cause in causes_of(fault))
 
 
-def _causes(fault: BaseException) -> Iterator[BaseException]:
+def causes_of(fault: BaseException) -> Iterator[BaseException]:
     """The error, and what was being handled when it was raised: drivers wrap, mostly without ``from``."""
     seen: set[int] = set()
     cause: BaseException | None = fault

@@ -77,9 +77,23 @@ def redis_sentinel_key(prefix: str) -> str:
     return f"{prefix}:segsync_sentinel"
 
 
-def redis_probe_keys(prefix: str) -> tuple[str, str]:
-    """A SET and a STRING to try permissions on; the first is named like a context's, and can be no context's hash."""
-    return redis_include_key(prefix, "segsync_probe"), f"{prefix}:segsync_probe"
+def redis_cell_key(prefix: str, tag: str) -> str:
+    """The same of a part of a cluster: in the slot of that hash tag."""
+    return f"{redis_sentinel_key(prefix)}:{{{tag}}}"
+
+
+def redis_arbiter_key(prefix: str, tag: str) -> str:
+    """The one among those parts that decides what they say."""
+    return f"{redis_sentinel_key(prefix)}:arbiter:{{{tag}}}"
+
+
+def redis_probe_keys(prefix: str, tag: str = "") -> tuple[str, str]:
+    """A SET and a STRING to try permissions on; the first is named like a context's, and can be no context's hash.
+
+    With a hash tag, they lie in its slot.
+    """
+    tagged = f":{{{tag}}}" if tag else ""
+    return redis_include_key(prefix, f"segsync_probe{tagged}"), f"{prefix}:segsync_probe{tagged}"
 
 
 def dynamodb_user_namespace(prefix: str) -> str:

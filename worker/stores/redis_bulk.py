@@ -15,9 +15,11 @@ import redis
 
 from worker.stores.layout import HASH_BYTES, redis_include_key
 
-# Commands per window. From 1,000 up the cost per member is flat; a window of 2,000 is about 250 KB on the wire.
+# Commands per window, over all nodes. From 1,000 up the cost per member is flat; a window of 2,000 is about 250 KB on
+# the wire.
 WINDOW: Final = 2_000
 _READ_BYTES: Final = 65_536
+_ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 
 
 def socket_of(link: redis.Connection) -> socket:
@@ -28,8 +30,13 @@ def socket_of(link: redis.Connection) -> socket:
     return found
 
 
-def pack_commands(verb: bytes, prefix: str, hashes: Sequence[bytes], segment_ref: str | None) -> bytes:
-    """One RESP command per context hash, joined in bulk: all that differs between two of them is the hash."""
+def pack_commands(
+    verb: bytes, prefix: str, hashes: Sequence[bytes], segment_ref: str | None, *, asking: bool = False
+) -> bytes:
+    """One RESP command per context hash, joined in bulk: all that differs between two of them is the hash.
+
+    With ``asking``, each comes after an ASKING, which has a reply of its own.
+    """
     if not hashes:
         return b""
     key = redis_include_key(prefix, "").encode()
@@ -39,6 +46,8 @@ def pack_commands(verb: bytes, prefix: str, hashes: Sequence[bytes], segment_ref
         tail += b"$%d\r\n%b\r\n" % (len(ref), ref)
     words = 2 if segment_ref is None else 3
     head = b"*%d\r\n$%d\r\n%b\r\n$%d\r\n%b" % (words, len(verb), verb, len(key) + HASH_BYTES, key)
+    if asking:
+        head = _ASKING + head
     return head + (tail + head).join(hashes) + tail
 
 

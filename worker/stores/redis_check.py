@@ -3,23 +3,71 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Final
+from typing import Final, NamedTuple
 
 import redis
 from redis.exceptions import ResponseError
 
-from worker.stores.layout import redis_include_key, redis_probe_keys, redis_sentinel_key, redis_synchronized_on_key
+from worker.stores.layout import (
+    redis_cell_key,
+    redis_include_key,
+    redis_probe_keys,
+    redis_sentinel_key,
+    redis_synchronized_on_key,
+)
+from worker.stores.redis_addresses import Address
+from worker.stores.redis_cells import CELL_SLOTS as PROBED_SLOTS
 from worker.stores.redis_faults import reason_of
 from worker.stores.redis_link import ask_all, told
 from worker.stores.redis_metadata import FRESHNESS_SCRIPT
 from worker.stores.redis_reads import glob_of
+from worker.stores.redis_slots import SlotMap, has_hash_tag, slot_of, tags_in
 
 _MEMBER: Final = "segsync"
 # If the server dies, or refuses to clear up, between the writing of a probe and its end.
 _PROBE_MILLISECONDS: Final = 1_000
 
 
-def find_faults(link: redis.Connection, prefix: str) -> list[str]:
+class ProbedKeys(NamedTuple):
+    """Which keys of a node to try.
+
+    Attributes:
+        own: of the sentinel and of the freshness, or others in their slot.
+        context: a set, named like a context's.
+        string: another key.
+        pattern: of all contexts' keys.
+        in_a_cluster: commands of clusters are needed, too.
+    """
+
+    own: tuple[str, str]
+    context: str
+    string: str
+    pattern: str
+    in_a_cluster: bool = False
+
+
+def keys_of_server(prefix: str) -> ProbedKeys:
+    """Those of a store on one server."""
+    own = redis_sentinel_key(prefix), redis_synchronized_on_key(prefix)
+    return ProbedKeys(own, *redis_probe_keys(prefix), glob_of(redis_include_key(prefix, "")))
+
+
+def keys_of_node(prefix: str, slots: SlotMap, node: Address) -> ProbedKeys | None:
+    """Those of a node of a cluster; None where it serves no slot that a key could be tried in."""
+    pattern = glob_of(redis_include_key(prefix, ""))
+    if has_hash_tag(prefix):
+        server = keys_of_server(prefix)
+        serving = slots.primaries[slots.owners[slot_of(server.context)]]
+        return server._replace(in_a_cluster=True) if serving == node else None
+    slot = slots.first_owned(PROBED_SLOTS).get(node)
+    if slot is None:
+        return None
+    tag = tags_in(frozenset(PROBED_SLOTS))[slot]
+    context, string = redis_probe_keys(prefix, tag)
+    return ProbedKeys((redis_cell_key(prefix, tag), string), context, string, pattern, in_a_cluster=True)
+
+
+def find_faults(link: redis.Connection, keys: ProbedKeys) -> list[str]:
     """What is wrong, a sentence each. The connection stands: the server is reachable and has let us in."""
     replication, memory, setting = ask_all(
         link, ("INFO", "replication"), ("INFO", "memory"), ("CONFIG", "GET", "maxmemory-policy")
@@ -27,13 +75,12 @@ def find_faults(link: redis.Connection, prefix: str) -> list[str]:
     role = told(replication).get("role", "master")
     if role != "master":
         return ["it is a replica, whose content another server decides; point the store at the primary"]
-    return _refusals(link, prefix) + _evictions(memory, setting)
+    return _refusals(link, keys) + _evictions(memory, setting)
 
 
-def _refusals(link: redis.Connection, prefix: str) -> list[str]:
+def _refusals(link: redis.Connection, keys: ProbedKeys) -> list[str]:
     """Try every command that segsync needs, on keys that nobody reads and that are gone again afterwards."""
-    context, string = redis_probe_keys(prefix)
-    own = (redis_sentinel_key(prefix), redis_synchronized_on_key(prefix))
+    own, context, string = keys.own, keys.context, keys.string
     tried: list[tuple[str | int, ...]] = [
         *(("GET", key) for key in own),
         # It writes nothing: nobody's incarnation is a probe.
@@ -43,10 +90,12 @@ def _refusals(link: redis.Connection, prefix: str) -> list[str]:
         ("SMEMBERS", context),
         ("SREM", context, _MEMBER),
         ("SET", string, 1, "PX", _PROBE_MILLISECONDS),
-        ("SCAN", 0, "MATCH", glob_of(redis_include_key(prefix, "")), "COUNT", 1),
+        ("SCAN", 0, "MATCH", keys.pattern, "COUNT", 1),
     ]
+    if keys.in_a_cluster:
+        tried += [("CLUSTER", "NODES"), ("ASKING",)]
     # Where DEL is refused, too, a set that SREM could not empty stays behind; no reader takes it for a context's.
-    *replies, _ = ask_all(link, *tried, ("DEL", context, string))
+    *replies, _, _ = ask_all(link, *tried, ("DEL", context), ("DEL", string))
     verbs: dict[str, list[str]] = defaultdict(list)
     for command, reply in zip(tried, replies, strict=True):
         if isinstance(reply, ResponseError):

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import redis
 from redis.exceptions import ResponseError
 
-from worker.stores.layout import redis_sentinel_key
 from worker.stores.segment_store import Sentinel
 
+Command = tuple[str | int | bytes, ...]
+
 _CLIENT_NAME: Final = "segsync"
+# Name the connection, and ask who it is and who the server is.
+GREETING: Final[tuple[Command, ...]] = (
+    ("CLIENT", "SETNAME", _CLIENT_NAME),
+    ("CLIENT", "INFO"),
+    ("INFO", "server"),
+    ("INFO", "replication"),
+)
 
 
 class Greeting(NamedTuple):
-    """What a session knows from its checkout; see ``WriteSession``."""
+    """Who is at the two ends of a connection.
+
+    Attributes:
+        connection: this one's id and address, as the server sees it; None where it does not tell.
+        process: a run of a server, its role, and the history that it has; "" where it does not tell.
+        role: ``master`` or ``slave``; "" where it does not tell.
+    """
 
     connection: str | None
-    sentinel: Sentinel | None
     process: str
+    role: str
 
 
-def ask(link: redis.Connection, *command: str | int) -> Any:
+def ask(link: redis.Connection, *command: str | int | bytes) -> Any:
     """One command, one reply; whatever goes wrong between the two closes the connection.
 
     Raises:
@@ -37,36 +52,38 @@ def ask(link: redis.Connection, *command: str | int) -> Any:
         raise
 
 
-def ask_all(link: redis.Connection, *commands: tuple[str | int, ...]) -> list[Any]:
+def ask_all(link: redis.Connection, *commands: Command) -> list[Any]:
     """Several commands in one round trip: to each its reply, or the error that it is answered with."""
+    send_all(link, commands)
+    return read_all(link, len(commands))
+
+
+def send_all(link: redis.Connection, commands: Sequence[Command]) -> None:
+    """The first half of ``ask_all``."""
     try:
         link.send_packed_command(link.pack_commands(commands), check_health=False)
-        return [_reply_or_refusal(link) for _ in commands]
     except BaseException:
         link.disconnect()
         raise
 
 
-def greet(link: redis.Connection, prefix: str) -> Greeting:
-    """Name the connection, and ask who it is, who the server is and whose store this is; one round trip for all.
+def read_all(link: redis.Connection, count: int) -> list[Any]:
+    """The second half of ``ask_all``."""
+    try:
+        return [_reply_or_refusal(link) for _ in range(count)]
+    except BaseException:
+        link.disconnect()
+        raise
+
+
+def read_greeting(replies: Sequence[Any]) -> Greeting:
+    """What the replies to ``GREETING`` tell.
 
     A server that tells nobody who its clients are is not fenced, and one that does not tell who it is itself is not
-    noticed when it restarts; but one that refuses the sentinel has not said that there is none.
-
-    Raises:
-        ResponseError: the sentinel cannot be read.
+    noticed when it restarts: neither is a reason not to write to it.
     """
-    _, client, server, replication, sentinel = ask_all(
-        link,
-        ("CLIENT", "SETNAME", _CLIENT_NAME),
-        ("CLIENT", "INFO"),
-        ("INFO", "server"),
-        ("INFO", "replication"),
-        ("GET", redis_sentinel_key(prefix)),
-    )
-    if isinstance(sentinel, ResponseError):
-        raise sentinel
-    return Greeting(_connection(client), read_sentinel(sentinel), _process(server, replication))
+    _, client, server, replication = replies
+    return Greeting(_connection(client), _process(server, replication), told(replication).get("role", ""))
 
 
 def read_sentinel(value: bytes | None) -> Sentinel | None:
@@ -94,13 +111,13 @@ def _connection(info: bytes | ResponseError | None) -> str | None:
     if not isinstance(info, bytes):
         return None
     fields = dict(pair.partition("=")[::2] for pair in info.decode().split())
-    if not fields.get("id") or not fields.get("addr"):
-        return None
+    if not fields.get("id") or ":" not in fields.get("addr", ""):
+        return None  # also the path of a socket with a space in it
     return f"{fields['id']} {fields['addr']}"
 
 
 def _process(server: bytes | ResponseError | None, replication: bytes | ResponseError | None) -> str:
-    """A run of a server, its role, and the history that it has: a failover changes the last or both of the others."""
+    """A failover changes the run and the history, or one of them."""
     run, history = told(server), told(replication)
     fields = (run.get("run_id"), history.get("role"), history.get("master_replid"))
     return "/".join(field or "" for field in fields) if any(fields) else ""

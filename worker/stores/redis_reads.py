@@ -1,4 +1,4 @@
-"""What lies under a prefix, read in bulk over one Redis connection. A key that is no set includes nobody."""
+"""What lies under a prefix, read in bulk from one Redis server or many. A key that is no set includes nobody."""
 
 from __future__ import annotations
 
@@ -7,53 +7,55 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import hiredis
-import redis
 
-from worker.stores.layout import is_hash, redis_include_key
+from worker.errors import Unavailable
+from worker.stores.layout import context_hash, is_hash, redis_include_key
 from worker.stores.redis_bulk import WINDOW, Replies, pack_commands, socket_of
+from worker.stores.redis_faults import is_spoilt
+from worker.stores.redis_lanes import MOST_REDIRECTIONS, Lane, Lanes
 from worker.stores.redis_link import ask
 
 # Keys that one SCAN looks at, ours or others'; a server is busy with a thousand for less than a millisecond.
 _LOOKED_AT: Final = 1_000
 
 
-def read_pages(link: redis.Connection, prefix: str) -> Iterator[list[tuple[bytes, set[str]]]]:
+def read_included(lanes: Lanes, prefix: str, context_key: str) -> set[str]:
+    """The segments that include a context."""
+    key = redis_include_key(prefix, context_hash(context_key))
+    return {ref.decode() for ref in lanes.ask(key, "SMEMBERS", key)}
+
+
+def read_pages(lanes: Lanes, prefix: str) -> Iterator[list[tuple[bytes, set[str]]]]:
     """Everything included under the prefix; see ``SegmentStore.scan``. One page may be empty: there is more to come.
 
-    All over one connection: a cursor means nothing to another server, which might have taken over meanwhile.
+    Each node over one connection: a cursor means nothing to another server, which might have taken over meanwhile.
+
+    Raises:
+        Unavailable: slots moved meanwhile: a key that went from a node that was still to come to one that had been
+            looked at was perhaps not told.
     """
-    for hashes in _hashes_under(link, prefix):
-        for start in range(0, len(hashes), WINDOW):
-            yield _read_refs(link, prefix, hashes[start : start + WINDOW])
+    before = _slots_at_rest(lanes)
+    for lane in lanes.all():
+        for hashes in _hashes_under(lanes, lane, prefix):
+            for start in range(0, len(hashes), WINDOW):
+                yield _read_refs(lanes, prefix, hashes[start : start + WINDOW])
+    if _slots_at_rest(lanes) != before:
+        raise _moving(lanes)
 
 
-def holds_members(link: redis.Connection, prefix: str) -> bool:
+def holds_members(lanes: Lanes, prefix: str) -> bool:
     """Whether there is anybody; see ``SegmentStore``."""
-    return any(page for page in read_pages(link, prefix))
+    return any(page for page in read_pages(lanes, prefix))
 
 
-def read_inclusions(link: redis.Connection, prefix: str, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+def read_inclusions(lanes: Lanes, prefix: str, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
     """Whether the segment includes each of these contexts."""
     found: list[bool] = []
     for start in range(0, len(hashes), WINDOW):
         portion = hashes[start : start + WINDOW]
-        commands = pack_commands(b"SISMEMBER", prefix, portion, segment_ref)
-        found += (reply == 1 for reply in _exchange(link, commands, len(portion)))
+        replies = _read_each(lanes, b"SISMEMBER", prefix, portion, segment_ref)
+        found += (replies[hashed] == 1 for hashed in portion)
     return found
-
-
-def _hashes_under(link: redis.Connection, prefix: str) -> Iterator[list[bytes]]:
-    """The context hashes that have an include key, as SCAN finds them."""
-    key = redis_include_key(prefix, "")
-    start = len(key.encode())
-    pattern = glob_of(key)
-    cursor = 0
-    while True:
-        found, names = ask(link, "SCAN", cursor, "MATCH", pattern, "COUNT", _LOOKED_AT)
-        yield [name[start:] for name in names if is_hash(name[start:])]
-        cursor = int(found)
-        if cursor == 0:
-            return
 
 
 def glob_of(beginning: str) -> str:
@@ -61,34 +63,94 @@ def glob_of(beginning: str) -> str:
     return re.sub(r"([*?\[\]\\])", r"\\\1", beginning) + "*"
 
 
-def _read_refs(link: redis.Connection, prefix: str, hashes: Sequence[bytes]) -> list[tuple[bytes, set[str]]]:
-    replies = _exchange(link, pack_commands(b"SMEMBERS", prefix, hashes, None), len(hashes))
+def _hashes_under(lanes: Lanes, lane: Lane, prefix: str) -> Iterator[list[bytes]]:
+    """The context hashes that have an include key on a node, as SCAN finds them."""
+    key = redis_include_key(prefix, "")
+    start = len(key.encode())
+    pattern = glob_of(key)
+    cursor = 0
+    while True:
+        lanes.at(lane.address)
+        found, names = ask(lane.link, "SCAN", cursor, "MATCH", pattern, "COUNT", _LOOKED_AT)
+        yield [name[start:] for name in names if is_hash(name[start:])]
+        cursor = int(found)
+        if cursor == 0:
+            return
+
+
+def _read_refs(lanes: Lanes, prefix: str, hashes: Sequence[bytes]) -> list[tuple[bytes, set[str]]]:
+    replies = _read_each(lanes, b"SMEMBERS", prefix, hashes, None)
     return [
-        (hashed, {ref.decode(errors="backslashreplace") for ref in refs})
-        for hashed, refs in zip(hashes, replies, strict=True)
-        if refs
+        (hashed, {ref.decode(errors="backslashreplace") for ref in replies[hashed]})
+        for hashed in hashes
+        if replies[hashed]
     ]
 
 
-def _exchange(link: redis.Connection, commands: bytes, count: int) -> list[Any]:
-    """Send commands and read their replies; None for a key of another type.
+def _read_each(
+    lanes: Lanes, verb: bytes, prefix: str, hashes: Sequence[bytes], segment_ref: str | None
+) -> dict[bytes, Any]:
+    """Ask for each context wherever it is; None for a key of another type.
 
     Raises:
-        hiredis.ReplyError: the server refuses.
+        hiredis.ReplyError: a server refuses.
+        Unavailable: the keys come to no rest.
     """
+    replies: dict[bytes, Any] = {}
+    parts = [(lane, part, False) for lane, part in lanes.split(hashes)]
+    for _ in range(MOST_REDIRECTIONS):
+        moved: dict[tuple[Lane, bool], list[bytes]] = {}
+        for lane, part, asking in parts:
+            commands = pack_commands(verb, prefix, part, segment_ref, asking=asking)
+            answers = _exchange(lanes.at(lane.address), commands, (2 if asking else 1) * len(part))
+            for hashed, reply in zip(part, answers[1::2] if asking else answers, strict=True):
+                replies[hashed] = reply
+                if isinstance(reply, hiredis.ReplyError):
+                    if target := lanes.redirection(lane, reply):
+                        moved.setdefault(target, []).append(hashed)
+                    elif is_spoilt(reply):
+                        replies[hashed] = None
+                    else:
+                        raise reply
+        if not moved:
+            return replies
+        parts = [(lane, part, asking) for (lane, asking), part in moved.items()]
+    raise lanes.restless()
+
+
+def _exchange(lane: Lane, commands: bytes, count: int) -> list[Any]:
+    """Send commands and read their replies, of which some may be errors."""
     try:
-        connection = socket_of(link)
+        connection = socket_of(lane.link)
         connection.sendall(commands)
-        replies = list(Replies(connection).take(count))
+        return list(Replies(connection).take(count))
     except BaseException:
-        link.disconnect()
+        lane.link.disconnect()
         raise
-    return [_of_a_set(reply) for reply in replies]
 
 
-def _of_a_set(reply: Any) -> Any:
-    if isinstance(reply, hiredis.ReplyError):
-        if str(reply).startswith("WRONGTYPE"):
-            return None
-        raise reply
-    return reply
+def _slots_at_rest(lanes: Lanes) -> list[list[str]]:
+    """The slots of each node, as it says itself; of a store on one server, nothing.
+
+    Raises:
+        Unavailable: some are on their way from one node to another.
+    """
+    if not lanes.spread:
+        return []
+    owned: list[list[str]] = []
+    for lane in lanes.all():
+        lanes.at(lane.address)
+        own = next(line for line in ask(lane.link, "CLUSTER", "NODES").decode().splitlines() if "myself" in line)
+        slots = own.split()[8:]
+        if any(slot.startswith("[") for slot in slots):
+            raise _moving(lanes)
+        owned.append(slots)
+    return owned
+
+
+def _moving(lanes: Lanes) -> Unavailable:
+    return Unavailable(
+        f"Redis store {lanes.where}: slots of its cluster are moving, so that nobody can tell all that is in it; "
+        "wait until they have",
+        dependency="store",
+    )

@@ -1,128 +1,205 @@
-"""Bulk writes over one Redis connection: pre-joined commands out, windows of replies back. Never reconnects."""
+"""Bulk writes to a Redis store: pre-joined commands out, windows of replies back. Never reconnects."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final, NamedTuple
 
 import hiredis
-import redis
 
-from worker.model import SegmentPatch, WriteCounts
+from worker.errors import Unavailable
+from worker.model import RefusedMember, SegmentPatch, WriteCounts
 from worker.stores.layout import context_hashes, portions, proved_hashes
 from worker.stores.redis_bulk import Replies, pack_commands, socket_of
-from worker.stores.redis_faults import DRIVER_ERRORS, unavailable
-from worker.stores.redis_link import Greeting
-from worker.stores.segment_store import BeforeWindow, Describe
+from worker.stores.redis_faults import DRIVER_ERRORS, is_spoilt, reason_of, unavailable
+from worker.stores.redis_lanes import MOST_REDIRECTIONS, Lane, Lanes
+from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
 
-# One window is hashed and packed while the server works through another.
+# One window is hashed and packed while the servers work through another.
 WINDOWS_IN_FLIGHT: Final = 2
 
 
-class _Window(NamedTuple):
-    """Commands to send, and how many replies they bring: first those of the adds, then those of the removes."""
+class _Part(NamedTuple):
+    """What goes down one lane at once: adds first, then removes."""
 
-    commands: bytes
-    adds: int
-    removes: int
+    lane: Lane
+    adds: Sequence[bytes]
+    removes: Sequence[bytes]
+    asking: bool = False
+
+
+_Window = list[_Part]
 
 
 class RedisWriteSession:
-    """A ``WriteSession`` over one connection, from which nothing else may be read or written meanwhile."""
+    """A ``WriteSession`` over one lane to each node, from which nothing else may be read or written meanwhile.
 
-    def __init__(self, link: redis.Connection, greeting: Greeting, *, prefix: str, where: str, window: int) -> None:
-        self.connection, self.sentinel, self.process = greeting
-        self._link = link
-        self._socket = socket_of(link)
+    A member whom a node says that another has (MOVED, ASK) is sent to that one, after everything else: the node has
+    certainly not done it.
+    """
+
+    def __init__(self, lanes: Lanes, sentinel: Sentinel | None, *, prefix: str, window: int) -> None:
+        self.sentinel = sentinel
+        self.connection = _connection_of(lanes)
+        self.process = _process_of(lanes)
+        self._lanes = lanes
         self._prefix = prefix
-        self._where = where
         self._window = window
-        self._replies = Replies(self._socket)
+        self._replies = {lane: Replies(socket_of(lane.link)) for lane in lanes.all()}
         self._sent: deque[_Window] = deque()
         self._added = 0
         self._removed = 0
-        self._refusal: hiredis.ReplyError | None = None
-        self._broken: BaseException | None = None
+        self._refused: list[RefusedMember] = []
+        self._moved: list[_Part] = []
+        self._refusal: Unavailable | None = None
+        self._broken: Unavailable | None = None
 
     def prepare(self, describe: Describe) -> None:
         """See ``WriteSession``: there is nothing to do."""
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``. After an error reply, nothing more is sent, and what was sent is read to its end."""
-        return self._write(self._windows_of(patch), before_window)
+        return self._write(patch.segment_ref, self._windows_of(patch), before_window)
 
     def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
         """See ``WriteSession``."""
         proved_hashes(hashes)
         starts = range(0, len(hashes), self._window)
-        portions_of_hashes = (hashes[start : start + self._window] for start in starts)
-        windows = (self._pack(segment_ref, (), portion) for portion in portions_of_hashes)
-        return self._write(windows, before_window).removed
+        windows = (self._parts((), hashes[start : start + self._window]) for start in starts)
+        return self._write(segment_ref, windows, before_window).removed
 
     def _windows_of(self, patch: SegmentPatch) -> Iterator[_Window]:
         for portion in portions(patch, self._window):
-            yield self._pack(portion.segment_ref, context_hashes(portion.add), context_hashes(portion.remove))
+            yield self._parts(context_hashes(portion.add), context_hashes(portion.remove))
 
-    def _pack(self, segment_ref: str, add: Sequence[bytes], remove: Sequence[bytes]) -> _Window:
-        adds = pack_commands(b"SADD", self._prefix, add, segment_ref)
-        removes = pack_commands(b"SREM", self._prefix, remove, segment_ref)
-        return _Window(adds + removes, len(add), len(remove))
+    def _parts(self, add: Sequence[bytes], remove: Sequence[bytes]) -> _Window:
+        adds, removes = dict(self._lanes.split(add)), dict(self._lanes.split(remove))
+        return [_Part(lane, adds.get(lane, ()), removes.get(lane, ())) for lane in {**adds, **removes}]
 
-    def _write(self, windows: Iterable[_Window], before_window: BeforeWindow) -> WriteCounts:
+    def _write(self, segment_ref: str, windows: Iterable[_Window], before_window: BeforeWindow) -> WriteCounts:
         if self._broken is not None:
-            raise self._unavailable(self._broken, fate_unknown=True) from self._broken
+            raise self._broken
         self._added = self._removed = 0
+        self._refused = []
+        self._moved = []
         self._refusal = None
+        for _ in range(MOST_REDIRECTIONS):
+            self._exchange(segment_ref, windows, before_window)
+            if not self._moved:
+                return WriteCounts(self._added, self._removed, tuple(self._refused))
+            windows, self._moved = _gathered(self._moved, self._window), []
+        raise self._lanes.restless()
+
+    def _exchange(self, segment_ref: str, windows: Iterable[_Window], before_window: BeforeWindow) -> None:
         try:
-            self._send_all(windows, before_window)
+            self._send_all(segment_ref, windows, before_window)
         finally:
             # Also when before_window raised: its caller must know that whatever was sent has been answered.
             while self._sent and self._broken is None:
                 self._read_window()
         if self._refusal is not None:
-            raise self._unavailable(self._refusal) from self._refusal
-        return WriteCounts(self._added, self._removed)
+            raise self._refusal
 
-    def _send_all(self, windows: Iterable[_Window], before_window: BeforeWindow) -> None:
+    def _send_all(self, segment_ref: str, windows: Iterable[_Window], before_window: BeforeWindow) -> None:
         for window in windows:
             if len(self._sent) == WINDOWS_IN_FLIGHT:
                 self._read_window()
             if self._refusal is not None:
                 return
             before_window()
-            with self._breaking():
-                self._sent.append(window._replace(commands=b""))
-                self._socket.sendall(window.commands)
+            self._sent.append([])
+            for part in window:
+                with self._breaking(part.lane):
+                    self._sent[-1].append(part)
+                    socket_of(part.lane.link).sendall(self._pack(segment_ref, part))
+
+    def _pack(self, segment_ref: str, part: _Part) -> bytes:
+        adds = pack_commands(b"SADD", self._prefix, part.adds, segment_ref, asking=part.asking)
+        return adds + pack_commands(b"SREM", self._prefix, part.removes, segment_ref, asking=part.asking)
 
     def _read_window(self) -> None:
-        with self._breaking():
-            self._added += self._read_changes(self._sent[0].adds)
-            self._removed += self._read_changes(self._sent[0].removes)
-            self._sent.popleft()
+        for part in self._sent[0]:
+            with self._breaking(part.lane):
+                self._added += self._read_changes(part, part.adds, adding=True)
+                self._removed += self._read_changes(part, part.removes, adding=False)
+        self._sent.popleft()
 
-    def _read_changes(self, replies: int) -> int:
-        """Read that many replies and return how many members they say were changed."""
+    def _read_changes(self, part: _Part, hashes: Sequence[bytes], *, adding: bool) -> int:
+        """Read the replies about these members and return how many of them they say were changed."""
         changed = 0
-        for reply in self._replies.take(replies):
+        replies = self._replies[part.lane].take((2 if part.asking else 1) * len(hashes))
+        answers = islice(replies, 1, None, 2) if part.asking else replies
+        for hashed, reply in zip(hashes, answers, strict=True):
             if reply.__class__ is int:
                 changed += reply
             else:
-                self._refusal = self._refusal or reply
+                self._turned_away(part.lane, hashed, reply, adding=adding)
         return changed
 
+    def _turned_away(self, lane: Lane, hashed: bytes, reply: hiredis.ReplyError, *, adding: bool) -> None:
+        """A member whom a node did not take: spoilt, or another node's; or nobody is taken now."""
+        if is_spoilt(reply):
+            self._refused.append(RefusedMember(hashed.decode(), reason_of(reply)))
+            return
+        try:
+            target = self._lanes.redirection(lane, reply)
+        except Unavailable as unknown:  # the rest is read first
+            self._refusal = self._refusal or unknown
+            return
+        if target is None:
+            self._refusal = self._refusal or self._unavailable(reply, lane)
+        else:
+            self._moved.append(_Part(target[0], [hashed] if adding else [], [] if adding else [hashed], target[1]))
+
     @contextmanager
-    def _breaking(self) -> Iterator[None]:
-        """Whatever interrupts a send or a read leaves replies outstanding: the connection is of no more use."""
+    def _breaking(self, lane: Lane) -> Iterator[None]:
+        """Whatever interrupts a send or a read leaves replies outstanding: the connections are of no more use."""
         try:
             yield
         except BaseException as fault:
-            self._broken = fault
-            self._link.disconnect()
-            if isinstance(fault, DRIVER_ERRORS):
-                raise self._unavailable(fault, fate_unknown=True) from fault
-            raise
+            if not isinstance(fault, DRIVER_ERRORS):
+                self._broken = Unavailable(
+                    f"Redis store {lane.address}: a write was interrupted", dependency="store", fate_unknown=True
+                )
+                self._lanes.disconnect()
+                raise
+            self._broken = self._unavailable(fault, lane, fate_unknown=True)
+            self._lanes.disconnect()
+            raise self._broken from fault
 
-    def _unavailable(self, fault: BaseException, *, fate_unknown: bool = False) -> Exception:
-        return unavailable(fault, self._where, fate_unknown=fate_unknown, of_a_member=True)
+    def _unavailable(self, fault: BaseException, lane: Lane, *, fate_unknown: bool = False) -> Unavailable:
+        among_others = self._lanes.among_others
+        return unavailable(fault, str(lane.address), fate_unknown=fate_unknown, among_nodes=among_others)
+
+
+def _connection_of(lanes: Lanes) -> str | None:
+    """Ids and addresses as the servers see them; where there are several servers, each with its own address."""
+    told = [(lane.greeting.connection, lane.address) for lane in lanes.all()]
+    if any(connection is None for connection, _ in told):
+        return None
+    return ", ".join(f"{connection} {node}" if lanes.among_others else f"{connection}" for connection, node in told)
+
+
+def _process_of(lanes: Lanes) -> str:
+    """The process that answers; of a cluster a digest of all that have slots, so that any failover changes it."""
+    told = [lane.greeting.process or (str(lane.address) if lanes.spread else "") for lane in lanes.serving()]
+    if not lanes.spread:
+        return told[0]
+    return hashlib.sha256(" ".join(sorted(told)).encode()).hexdigest()[:32]
+
+
+def _gathered(parts: Iterable[_Part], window: int) -> Iterator[_Window]:
+    """Members that were sent elsewhere, one to a part, as windows."""
+    by_lane: dict[tuple[Lane, bool], tuple[list[bytes], list[bytes]]] = {}
+    for part in parts:
+        adds, removes = by_lane.setdefault((part.lane, part.asking), ([], []))
+        adds += part.adds
+        removes += part.removes
+    for (lane, asking), (adds, removes) in by_lane.items():
+        for start in range(0, max(len(adds), len(removes)), window):
+            end = start + window
+            yield [_Part(lane, adds[start:end], removes[start:end], asking)]

@@ -29,8 +29,8 @@ def test_a_store_shows_no_secret() -> None:
 def test_tls_is_a_matter_of_configuration() -> None:
     store = open_store(record(RedisStoreConfiguration(host="store.example", tlsEnabled=True)))
     assert isinstance(store, RedisStore)
-    assert store._pool.connection_class.__name__ == "SSLConnection"
-    assert store._pool.connection_class(**store._pool.connection_kwargs).check_hostname
+    assert store._pools._connection_class.__name__ == "TlsConnection"
+    assert store._pools._options["ssl_check_hostname"]
 
 
 def test_who_has_no_dynamodb_store_does_not_load_boto3() -> None:
