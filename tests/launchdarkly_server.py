@@ -11,7 +11,8 @@
         server.forbid("updateIncluded")                        # 403 from then on; ``allow`` ends it
         server.refuses = lambda key: key.startswith("bad")     # members for whom it answers 400
 
-Also: ``put`` and ``delete`` change segments as people do; ``skew_s`` puts its clock wrong; ``tells_date`` and
+Also: ``put`` and ``delete`` change segments as people do; ``throttled`` counts what the limits refused, ``most_over``
+tells by how many requests a window was overrun at most; ``skew_s`` puts its clock wrong; ``tells_date`` and
 ``failed_test_status`` are what the reference leaves open.
 """
 
@@ -107,7 +108,7 @@ class LaunchDarklyServer:
         self.skew_s = 0.0
         self.tells_date = True
         self.failed_test_status = 409
-        self.throttled = 0
+        self.throttled = self.most_over = 0
         self._forbidden: set[str] = set()
         self._requests: list[SeenRequest] = []
         self._orders: list[_Order] = []
@@ -247,6 +248,7 @@ class LaunchDarklyServer:
                 used = used if begun == window else 0
                 through = through and used < most
                 self._windows[counter] = window, used + 1
+                self.most_over = max(self.most_over, used + 1 - most)
                 reset_ms = int(((window + 1) * self._window_s + self.skew_s) * 1000) + 1
                 kind = {"global": "Global", "route": "Route", "token": "Auth-Token"}[name]
                 headers[f"X-Ratelimit-{kind}-Limit"] = str(most)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from launchdarkly_server import LaunchDarklyServer
@@ -36,7 +37,7 @@ def server() -> Iterator[LaunchDarklyServer]:
 def open_store(server: LaunchDarklyServer) -> Iterator[Callable[..., LaunchDarklyStore]]:
     opened: list[LaunchDarklyStore] = []
 
-    def make(**options: int) -> LaunchDarklyStore:
+    def make(**options: Any) -> LaunchDarklyStore:
         opened.append(LaunchDarklyStore(server.configuration(), answer_timeout_s=10, **options))
         return opened[-1]
 
