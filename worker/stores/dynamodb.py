@@ -1,4 +1,4 @@
-"""The DynamoDB store, plain: one UpdateItem per member, a few in flight. It owns these items of its table:
+"""The DynamoDB store: sets of segment refs, an item for each context. It owns these items of its table:
 
     namespace={prefix:}big_segments_user      key={context hash}                  included: SS of segment refs
     namespace={prefix:}big_segments_metadata  key={prefix:}big_segments_metadata  synchronizedOn: N, epoch ms
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,9 +24,11 @@ from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration
 from worker.stores import dynamodb_check, dynamodb_reads
 from worker.stores.dynamodb_client import IN_FLIGHT, open_client
-from worker.stores.dynamodb_faults import unavailable
+from worker.stores.dynamodb_faults import has_stale_credentials, unavailable
 from worker.stores.dynamodb_metadata import DynamoDBMetadata
+from worker.stores.dynamodb_pace import Pace
 from worker.stores.dynamodb_session import DynamoDBWriteSession
+from worker.stores.dynamodb_units import ConsumedUnits, Units
 from worker.stores.layout import (
     DYNAMODB_INCLUDED,
     DYNAMODB_PARTITION_KEY,
@@ -40,9 +43,8 @@ from worker.stores.segment_store import Sentinel
 if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
 
-# Members per window. The caller is asked before each whether to go on: also of a table that takes a second for each
-# request, a few at a time, every five seconds.
-WINDOW: Final = 40
+# Members per window, which ends after a second in any case: the caller is asked before each whether to go on.
+WINDOW: Final = 1_000
 # A process that is told to stop waits for one connection and its answer, and has ten seconds for all.
 ANSWER_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -68,12 +70,19 @@ class DynamoDBStore:
         self._configuration = configuration
         self._timeouts = (connect_timeout_s, answer_timeout_s)
         self._where = f"{configuration.tableName} in {configuration.region}"
+        self._pace = Pace()
+        self._consumed = ConsumedUnits()
         self._lock = threading.Lock()
         self._client: DynamoDBClient | None = None
         self._pid = 0
 
     def __repr__(self) -> str:
         return f"DynamoDBStore({self._where}, prefix={self._configuration.prefix!r})"
+
+    @property
+    def consumed(self) -> Units:
+        """The units that writing members has consumed since this store was made, and reading them for that."""
+        return self._consumed.total
 
     @contextmanager
     def session(self) -> Iterator[DynamoDBWriteSession]:
@@ -83,7 +92,14 @@ class DynamoDBStore:
             sentinel = self._metadata(client).read_sentinel()
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="dynamodb-write") as executor:
             yield DynamoDBWriteSession(
-                client, executor, self._configuration, sentinel, where=self._where, window=self._window
+                client,
+                executor,
+                self._configuration,
+                sentinel,
+                pace=self._pace,
+                consumed=self._consumed,
+                told=partial(self._told, client),
+                window=self._window,
             )
 
     def fence(self, connection: str) -> bool:  # noqa: ARG002 - the seam names it
@@ -188,4 +204,12 @@ class DynamoDBStore:
         try:
             yield
         except (BotoCoreError, ClientError) as fault:
-            raise unavailable(fault, self._where, writes=writes) from fault
+            raise self._told(self._client, fault, writes=writes) from fault
+
+    def _told(self, client: DynamoDBClient | None, fault: BotoCoreError | ClientError, *, writes: bool) -> Unavailable:
+        """What to raise. A client keeps the credentials that it was made with: for other ones it takes another."""
+        if has_stale_credentials(fault):
+            with self._lock:
+                if self._client is client:
+                    self._client = None  # not closed: other sessions may be at work with it
+        return unavailable(fault, self._where, writes=writes)

@@ -9,8 +9,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.model import DynamoDBStoreConfiguration
 from worker.stores import dynamodb_reads
+from worker.stores.dynamodb_changes import Changes
 from worker.stores.dynamodb_faults import reason_of
 from worker.stores.dynamodb_metadata import DynamoDBMetadata
+from worker.stores.dynamodb_units import ConsumedUnits
 from worker.stores.layout import DYNAMODB_PARTITION_KEY, DYNAMODB_SORT_KEY, context_hashes
 
 if TYPE_CHECKING:
@@ -34,12 +36,13 @@ def find_faults(client: DynamoDBClient, configuration: DynamoDBStoreConfiguratio
         if fault.response.get("Error", {}).get("Code") != "AccessDeniedException":
             raise
     else:
-        if faults := _faults_of(table):
+        if faults := faults_of(table):
             return faults
     return _refusals(client, configuration)
 
 
-def _faults_of(table: Any) -> list[str]:
+def faults_of(table: Any) -> list[str]:
+    """What is wrong with a table as DescribeTable tells of it, a sentence each."""
     status = table["TableStatus"]
     if status not in _IN_SERVICE:
         return [f"it is {status}; wait until it is ACTIVE, or see its page in the AWS console"]
@@ -54,12 +57,16 @@ def _refusals(client: DynamoDBClient, configuration: DynamoDBStoreConfiguration)
     """Try every operation that segsync needs; nothing is written."""
     metadata = DynamoDBMetadata(client, configuration)
     nobody = context_hashes([""])
+    changes = Changes(client, configuration, "", ConsumedUnits())
     tried: dict[str, Callable[[], object]] = {
         "GetItem": metadata.read_sentinel,
         "UpdateItem": metadata.try_to_write,
         "BatchGetItem": lambda: dynamodb_reads.read_inclusions(client, configuration, "", nobody),
+        "DeleteItem": changes.try_to_delete,
         "Query": lambda: next(dynamodb_reads.read_pages(client, configuration, items=1)),
     }
+    if configuration.writeMode == "transact":
+        tried["TransactWriteItems"] = changes.try_transaction
     operations: dict[str, list[str]] = {}
     for operation, run in tried.items():
         try:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple, Protocol
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     HTTPClientError,
+    InvalidRegionError,
+    NoCredentialsError,
+    PartialCredentialsError,
     ReadTimeoutError,
     SSLError,
 )
@@ -28,7 +34,7 @@ _ADVICE: dict[str, tuple[Fault, str]] = {
     ),
     "AccessDeniedException": (
         "configuration",
-        "access is denied; allow GetItem, BatchGetItem, Query and UpdateItem on the table",
+        "access is denied; allow GetItem, BatchGetItem, Query, UpdateItem and DeleteItem on the table",
     ),
     "AccessDenied": ("configuration", "the role cannot be assumed; see its trust policy and the external id"),
     "UnrecognizedClientException": _UNKNOWN_CREDENTIALS,
@@ -41,13 +47,14 @@ _ADVICE: dict[str, tuple[Fault, str]] = {
     "ProvisionedThroughputExceededException": ("transient", "the table is throttled; raise its capacity"),
     "ThrottlingException": ("transient", "the table is throttled; raise its capacity"),
     "RequestLimitExceeded": ("transient", "the account is throttled; raise its DynamoDB quota"),
-    "ItemCollectionSizeLimitExceededException": ("item", "a context's item is full; see the limits of DynamoDB"),
+    "TransactionConflictException": ("transient", "others' transactions hold an item; see who else writes there"),
+    # Every transaction of ours has a token of its own and is sent once: something between here and AWS repeats.
+    "TransactionInProgressException": ("transient", "a request was repeated on its way; see the proxies to AWS"),
 }
 _WRONG_KEYS: tuple[Fault, str] = ("configuration", "the table's keys must be the strings namespace and key")
-_SPOILT_ITEM: tuple[Fault, str] = (
-    "item",
-    "one item is refused: it is over 400 KB, or its attribute of segments is no string set; see who else writes there",
-)
+_REFUSED: tuple[Fault, str] = ("configuration", "it takes none of our requests; see who else uses the table, and how")
+# The operations that make a table.
+_OF_TABLES = "CreateTable and DescribeTable"
 # What DynamoDB says of a key that is not the table's, in its several words.
 _OF_KEYS = (
     "does not match the schema",
@@ -58,6 +65,50 @@ _OF_KEYS = (
     "conditions on the keys",
 )
 _FIRST_SERVER_ERROR = 500
+_THROTTLED = {
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    # As a transaction tells it of an item.
+    "ProvisionedThroughputExceeded",
+    "ThrottlingError",
+}
+_STALE = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "MissingAuthenticationTokenException",
+    "UnrecognizedClientException",
+}
+# What DynamoDB says of one item, and what that means to a person.
+_OF_ITEMS = {
+    "item size": "its item is full: DynamoDB takes 400 KB for one context; take it out of segments that nobody needs",
+    "incorrect data type": "the attribute included of its item is no string set; see who else writes there",
+    "type mismatch for attribute": "the attribute included of its item is no string set; see who else writes there",
+}
+_FULL_PARTITION = "a local secondary index limits all contexts together to 10 GB; use a table without one"
+_UNEXPLAINED = "DynamoDB refuses its item (ValidationException), and not others; see who else writes there"
+
+Verdict = Literal["again", "alone", "conflict", "throttled"]
+
+
+class Told(Protocol):
+    """What to raise, ``from fault``, in place of an error of boto3."""
+
+    def __call__(self, fault: BotoCoreError | ClientError, *, writes: bool) -> Unavailable:
+        """As ``unavailable``, which knows where."""
+
+
+class Refusal(NamedTuple):
+    """Why a table does not take one item.
+
+    Attributes:
+        reason: a sentence for a person.
+        is_the_items: it is known to be the item's own trouble; else it may be that of every request.
+    """
+
+    reason: str
+    is_the_items: bool
 
 
 def unavailable(fault: BotoCoreError | ClientError, where: str, *, writes: bool) -> Unavailable:
@@ -79,6 +130,76 @@ def reason_of(fault: BotoCoreError | ClientError) -> str:
     return _judge(fault)[1]
 
 
+def is_throttled(fault: ClientError) -> bool:
+    """Whether a request was too much for the table or the account, and has certainly done nothing."""
+    return _code(fault) in _THROTTLED and not _may_have_landed(fault)
+
+
+def is_conflict(fault: ClientError) -> bool:
+    """Whether a request met another transaction on its item, and has certainly done nothing."""
+    return _code(fault) == "TransactionConflictException" and not _may_have_landed(fault)
+
+
+def refusal_of(fault: ClientError) -> Refusal | None:
+    """Why the table does not take an item, when it is not for what would hold for all of them."""
+    code, message = _code(fault), _message(fault)
+    if _may_have_landed(fault):
+        return None
+    if code == "ItemCollectionSizeLimitExceededException":
+        return Refusal(_FULL_PARTITION, is_the_items=True)
+    if code != "ValidationException" or _is_of_keys(message):
+        return None
+    for words, reason in _OF_ITEMS.items():
+        if words in message:
+            return Refusal(reason, is_the_items=True)
+    return Refusal(_UNEXPLAINED, is_the_items=False)
+
+
+def verdicts_of(fault: ClientError, changes: int) -> list[Verdict]:
+    """What to do with each change of a transaction that was refused; it has done nothing.
+
+    Returns:
+        One for each change; none when the fault is not theirs.
+    """
+    code = _code(fault)
+    if _may_have_landed(fault):
+        return []
+    if code == "TransactionCanceledException":
+        reasons = [str(each.get("Code")) for each in fault.response.get("CancellationReasons", ())]
+        if len(reasons) == changes:
+            return [_verdict(reason) for reason in reasons]
+        return ["alone"] * changes
+    # A limit of all of them together, such as 4 MB, or an item's own that is not told as such.
+    return ["alone"] * changes if is_conflict(fault) or refusal_of(fault) is not None else []
+
+
+def has_stale_credentials(fault: BotoCoreError | ClientError) -> bool:
+    """Whether other credentials, if there are any by now, would help."""
+    if isinstance(fault, ClientError):
+        return _code(fault) in _STALE
+    return isinstance(fault, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError)
+
+
+def _verdict(reason: str) -> Verdict:
+    if reason in _THROTTLED:
+        return "throttled"
+    if reason == "TransactionConflict":
+        return "conflict"
+    return "again" if reason == "None" else "alone"
+
+
+def _code(fault: ClientError) -> str:
+    return str(fault.response.get("Error", {}).get("Code", "an error without a code"))
+
+
+def _message(fault: ClientError) -> str:
+    return str(fault.response.get("Error", {}).get("Message", "")).lower()
+
+
+def _is_of_keys(message: str) -> bool:
+    return any(words in message for words in _OF_KEYS)
+
+
 def _may_have_landed(fault: BotoCoreError | ClientError) -> bool:
     if isinstance(fault, ClientError):
         # An internal error says nothing about whether the write was done.
@@ -90,10 +211,11 @@ def _may_have_landed(fault: BotoCoreError | ClientError) -> bool:
 
 def _judge(fault: BotoCoreError | ClientError) -> tuple[Fault, str]:
     if isinstance(fault, ClientError):
-        error = fault.response.get("Error", {})
-        code = str(error.get("Code", "an error without a code"))
+        code = _code(fault)
         if code == "ValidationException":
-            kind, advice = _judge_refused_item(str(error.get("Message", "")))
+            kind, advice = _WRONG_KEYS if _is_of_keys(_message(fault)) else _REFUSED
+        elif code == "AccessDeniedException" and fault.operation_name in _OF_TABLES:
+            kind, advice = "configuration", f"access is denied; allow {_OF_TABLES}"
         else:
             kind, advice = _ADVICE.get(code, ("transient", "see the documentation of this AWS error"))
         return kind, f"it answered {code}: {advice}"
@@ -101,15 +223,11 @@ def _judge(fault: BotoCoreError | ClientError) -> tuple[Fault, str]:
         return "transient", "no answer in time; see the network between here and AWS"
     if isinstance(fault, HTTPClientError | BotoConnectionError):
         kind = "configuration" if is_misaddressed(fault) else "transient"
-        return kind, "cannot be reached; see the endpoint, and the network between here and AWS"
+        return kind, "cannot be reached; see region and endpoint, and the network between here and AWS"
+    if isinstance(fault, InvalidRegionError):
+        return "configuration", "its region is not the name of one; correct it"
     name = type(fault).__name__
     return (
         "configuration",
         f"no request could be made ({name}); see the AWS credentials and settings of this process",
     )
-
-
-def _judge_refused_item(message: str) -> tuple[Fault, str]:
-    """DynamoDB has one code for a table with other keys, which takes no item, and for one item it will not take."""
-    told = message.lower()
-    return _WRONG_KEYS if any(words in told for words in _OF_KEYS) else _SPOILT_ITEM

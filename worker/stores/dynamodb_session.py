@@ -1,28 +1,32 @@
-"""Bulk writes to DynamoDB: one UpdateItem per member, a few in flight, window by window."""
+"""A patch into a DynamoDB table: what it need not write is found out by reading, the rest is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores.dynamodb_faults import unavailable
-from worker.stores.layout import (
-    DYNAMODB_INCLUDED,
-    DYNAMODB_PARTITION_KEY,
-    DYNAMODB_SORT_KEY,
-    context_hashes,
-    dynamodb_user_namespace,
-    portions,
-    proved_hashes,
-)
+from worker.stores.dynamodb_changes import Change, Changes, change_of, likely_removal
+from worker.stores.dynamodb_faults import Told
+from worker.stores.dynamodb_pace import Pace
+from worker.stores.dynamodb_plan import Found, find_members
+from worker.stores.dynamodb_reader import DynamoDBItemReader
+from worker.stores.dynamodb_sender import Sender, Sent
+from worker.stores.dynamodb_units import ConsumedUnits
+from worker.stores.layout import context_hashes, proved_hashes
 from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
+
+# While members are read, the caller is asked so often.
+_RENEW_S = 1.0
 
 
 class DynamoDBWriteSession:
@@ -38,85 +42,75 @@ class DynamoDBWriteSession:
         configuration: DynamoDBStoreConfiguration,
         sentinel: Sentinel | None,
         *,
-        where: str,
+        pace: Pace,
+        consumed: ConsumedUnits,
+        told: Told,
         window: int,
     ) -> None:
         self.sentinel = sentinel
         self._client = client
         self._executor = executor
-        self._table = configuration.tableName
-        self._namespace = dynamodb_user_namespace(configuration.prefix)
-        self._where = where
+        self._configuration = configuration
+        self._together = configuration.writeMode == "transact"
+        self._pace = pace
+        self._consumed = consumed
+        self._told = told
         self._window = window
 
     def prepare(self, describe: Describe) -> None:
         """See ``WriteSession``: there is nothing to do."""
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
-        """See ``WriteSession``."""
-        added = removed = 0
-        for portion in portions(patch, self._window):
-            before_window()
-            added += self._each(context_hashes(portion.add), lambda hashed: self._add(hashed, patch.segment_ref))
-            removed += self._each(
-                context_hashes(portion.remove), lambda hashed: self._remove(hashed, patch.segment_ref)
-            )
-        return WriteCounts(added, removed)
+        """See ``WriteSession``. Counts are exact in both modes: every reply or condition tells what it changed."""
+        wanted = dict.fromkeys(context_hashes(patch.add), True) | dict.fromkeys(context_hashes(patch.remove), False)
+        found = self._find(patch.segment_ref, wanted, before_window)
+        removal = likely_removal(each for hashed, each in found.items() if not wanted[hashed])
+        changes = (
+            change_of(hashed, included=included, found=found.get(hashed), removal=removal, together=self._together)
+            for hashed, included in wanted.items()
+        )
+        sent = self._send(patch.segment_ref, (change for change in changes if change is not None), before_window)
+        return WriteCounts(sent.added, sent.removed, tuple(sent.refused))
 
     def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
-        """See ``WriteSession``."""
-        removed = 0
-        for start in range(0, len(proved_hashes(hashes)), self._window):
-            before_window()
-            portion = hashes[start : start + self._window]
-            removed += self._each(portion, lambda hashed: self._remove(hashed, segment_ref))
-        return removed
+        """See ``WriteSession``. Strays were just read by a scan, so nothing is read first."""
+        changes = (change_of(hashed, included=False, found=None) for hashed in dict.fromkeys(proved_hashes(hashes)))
+        return self._send(segment_ref, (change for change in changes if change is not None), before_window).removed
 
-    def _each(self, hashes: Sequence[bytes], change: Callable[[str], bool]) -> int:
-        """Run one change per context and count those that changed something.
+    def _find(self, segment_ref: str, wanted: dict[bytes, bool], before_window: BeforeWindow) -> dict[bytes, Found]:
+        # Transactions are planned in full: their conditions then seldom fail, which would undo a hundred members each.
+        renew = _Renewal(before_window)
+        reader = DynamoDBItemReader(self._client, self._configuration, segment_ref, self._consumed, renew)
+        with self._answered():
+            return find_members(reader, wanted, everybody=self._together, chance=random.Random())  # noqa: S311 - a sample
 
-        Returns only when everything sent was answered or given up. After the first fault nothing more is sent.
-        """
-        faults: list[BotoCoreError | ClientError] = []
-
-        def run(hashed: bytes) -> bool:
-            if faults:
-                return False
-            try:
-                return change(hashed.decode())
-            except (BotoCoreError, ClientError) as fault:
-                faults.append(fault)
-                return False
-
-        changed = sum(self._executor.map(run, hashes))
-        if faults:
-            # Of several faults in flight, tell the one that leaves most open, and then what is wrong with more items.
-            told = [unavailable(fault, self._where, writes=True) for fault in faults]
-            raise max(told, key=lambda error: (error.fate_unknown, error.fault != "item")) from faults[0]
-        return changed
-
-    def _add(self, hashed: str, segment_ref: str) -> bool:
-        answer = self._client.update_item(
-            TableName=self._table,
-            Key={DYNAMODB_PARTITION_KEY: {"S": self._namespace}, DYNAMODB_SORT_KEY: {"S": hashed}},
-            UpdateExpression=f"ADD {DYNAMODB_INCLUDED} :refs",
-            ExpressionAttributeValues={":refs": {"SS": [segment_ref]}},
-            # Not UPDATED_OLD: whether it tells of a set that ADD left as it was is not documented.
-            ReturnValues="ALL_OLD",
+    def _send(self, segment_ref: str, changes: Iterator[Change], before_window: BeforeWindow) -> Sent:
+        sender = Sender(
+            Changes(self._client, self._configuration, segment_ref, self._consumed),
+            self._executor,
+            self._pace,
+            window=self._window,
+            told=self._told,
         )
-        before = answer.get("Attributes", {}).get(DYNAMODB_INCLUDED, {}).get("SS", ())
-        return segment_ref not in before
+        return sender.send(changes, before_window)
 
-    def _remove(self, hashed: str, segment_ref: str) -> bool:
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Nothing that was read can land."""
         try:
-            self._client.update_item(
-                TableName=self._table,
-                Key={DYNAMODB_PARTITION_KEY: {"S": self._namespace}, DYNAMODB_SORT_KEY: {"S": hashed}},
-                UpdateExpression=f"DELETE {DYNAMODB_INCLUDED} :refs",
-                # Without a condition, DELETE creates an empty item for a context that has none.
-                ConditionExpression=f"contains({DYNAMODB_INCLUDED}, :ref)",
-                ExpressionAttributeValues={":refs": {"SS": [segment_ref]}, ":ref": {"S": segment_ref}},
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+            yield
+        except (BotoCoreError, ClientError) as fault:
+            raise self._told(fault, writes=False) from fault
+
+
+class _Renewal:
+    """Asks the caller whether to go on, when it was not asked for a while; the first window asks in any case."""
+
+    def __init__(self, before_window: BeforeWindow) -> None:
+        self._before_window = before_window
+        self._asked = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._asked >= _RENEW_S:
+            self._before_window()
+            self._asked = time.monotonic()

@@ -10,6 +10,7 @@ from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
     ReadTimeoutError,
@@ -19,7 +20,7 @@ from botocore.exceptions import (
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration
 from worker.stores.dynamodb import DynamoDBStore
-from worker.stores.dynamodb_faults import unavailable
+from worker.stores.dynamodb_faults import is_throttled, refusal_of, unavailable, verdicts_of
 
 WHERE = "table in eu-west-1"
 ENDPOINT = {"endpoint_url": "https://dynamodb.example"}
@@ -75,15 +76,8 @@ def test_an_answer_is_told_by_its_code_and_its_text_is_not_repeated() -> None:
         (answered("ExpiredTokenException"), "configuration"),
         (answered("InvalidSignatureException"), "configuration"),
         (answered("SignatureDoesNotMatch", 403), "configuration"),
-        (answered("ItemCollectionSizeLimitExceededException"), "item"),
-        (answered("ValidationException", message="Item size to update has exceeded the maximum allowed size"), "item"),
-        (
-            answered(
-                "ValidationException",
-                message="An operand in the update expression has an incorrect data type",
-            ),
-            "item",
-        ),
+        (answered("TransactionConflictException"), "transient"),
+        (answered("ValidationException", message="news to us"), "configuration"),
         (
             answered("ValidationException", message="The provided key element does not match the schema"),
             "configuration",
@@ -106,11 +100,97 @@ def test_an_answer_is_told_by_its_code_and_its_text_is_not_repeated() -> None:
         (SSLError(**ENDPOINT, error=OSError("EOF occurred in violation of protocol")), "transient"),
         (NoCredentialsError(), "configuration"),
         (NoRegionError(), "configuration"),
+        (InvalidRegionError(region_name="eu west"), "configuration"),
     ],
     ids=str,
 )
 def test_a_fault_says_how_soon_to_try_again_and_whose_it_is(fault: ClientError | BotoCoreError, kind: str) -> None:
     assert unavailable(fault, WHERE, writes=True).fault == kind
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "is_the_items"),
+    [
+        (answered("ItemCollectionSizeLimitExceededException"), "10 GB", True),
+        (
+            answered("ValidationException", message="Item size to update has exceeded the maximum allowed"),
+            "400 KB",
+            True,
+        ),
+        (answered("ValidationException", message="Item size has exceeded the maximum allowed size"), "400 KB", True),
+        (
+            answered("ValidationException", message="An operand in the update expression has an incorrect data type"),
+            "no string set",
+            True,
+        ),
+        (answered("ValidationException", message="secret-key"), "refuses its item", False),
+    ],
+    ids=str,
+)
+def test_what_concerns_one_item_is_told_of_it_alone(fault: ClientError, words: str, is_the_items: bool) -> None:
+    refusal = refusal_of(fault)
+    assert refusal is not None
+    assert words in refusal.reason
+    assert refusal.is_the_items is is_the_items
+    assert "secret-key" not in refusal.reason
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        answered("ValidationException", message="The provided key element does not match the schema"),
+        answered("ValidationException", 500),
+        answered("ThrottlingException"),
+        answered("ResourceNotFoundException"),
+    ],
+    ids=str,
+)
+def test_what_concerns_all_or_may_have_landed_is_no_items_refusal(fault: ClientError) -> None:
+    assert refusal_of(fault) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "throttled"),
+    [
+        ("ProvisionedThroughputExceededException", 400, True),
+        ("ThrottlingException", 400, True),
+        ("RequestLimitExceeded", 400, True),
+        ("ThrottlingException", 503, False),
+        ("InternalServerError", 500, False),
+        ("TransactionConflictException", 400, False),
+    ],
+)
+def test_throttled_is_what_was_certainly_not_done(code: str, status: int, throttled: bool) -> None:
+    assert is_throttled(answered(code, status)) is throttled
+
+
+def cancelled(*codes: str, status: int = 400) -> ClientError:
+    fault = answered("TransactionCanceledException", status)
+    fault.response["CancellationReasons"] = [{"Code": code} for code in codes]
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdicts"),
+    [
+        (cancelled("None", "ConditionalCheckFailed"), ["again", "alone"]),
+        (cancelled("ValidationError", "None"), ["alone", "again"]),
+        (cancelled("ItemCollectionSizeLimitExceeded", "TransactionConflict"), ["alone", "conflict"]),
+        (cancelled("ThrottlingError", "ProvisionedThroughputExceeded"), ["throttled", "throttled"]),
+        (cancelled("NewfangledReason", "None"), ["alone", "again"]),
+        (cancelled(), ["alone", "alone"]),
+        (cancelled("None", "ConditionalCheckFailed", status=500), []),
+        (answered("ValidationException", message="Item size to update has exceeded"), ["alone", "alone"]),
+        (answered("ValidationException", message="does not match the schema"), []),
+        (answered("TransactionInProgressException"), []),
+        (answered("AccessDeniedException"), []),
+    ],
+    ids=str,
+)
+def test_a_cancelled_transaction_tells_what_to_do_with_each_of_its_members(
+    fault: ClientError, verdicts: list[str]
+) -> None:
+    assert verdicts_of(fault, 2) == verdicts
 
 
 def test_a_certificate_that_is_refused_needs_a_person() -> None:

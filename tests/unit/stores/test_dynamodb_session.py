@@ -1,4 +1,4 @@
-"""Of several requests in flight, which fault is told."""
+"""What becomes of requests that fail, one or several in flight."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from worker.errors import Fault, Unavailable
-from worker.model import DynamoDBStoreConfiguration, SegmentPatch
+from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
+from worker.stores import dynamodb_sender
+from worker.stores.dynamodb_faults import unavailable
+from worker.stores.dynamodb_pace import Pace
 from worker.stores.dynamodb_session import DynamoDBWriteSession
+from worker.stores.dynamodb_units import ConsumedUnits
+from worker.stores.layout import context_hash
 
 SPOILT = ClientError({"Error": {"Code": "ValidationException", "Message": "Item size to update has exceeded"}}, "U")
-THROTTLED = ClientError({"Error": {"Code": "ThrottlingException"}}, "U")
+DENIED = ClientError({"Error": {"Code": "AccessDeniedException"}}, "U")
+BROKEN = ClientError({"Error": {"Code": "InternalServerError"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "U")  # type: ignore[typeddict-item]
 SILENT = ReadTimeoutError(endpoint_url="https://dynamodb.example")
 
 
@@ -38,22 +44,107 @@ def executor() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
+def session_of(client: Any, executor: ThreadPoolExecutor) -> DynamoDBWriteSession:
+    def told(fault: BotoCoreError | ClientError, *, writes: bool) -> Unavailable:
+        return unavailable(fault, "t", writes=writes)
+
+    configuration = DynamoDBStoreConfiguration(tableName="t", region="eu-west-1")
+    return DynamoDBWriteSession(
+        client, executor, configuration, None, pace=Pace(), consumed=ConsumedUnits(), told=told, window=100
+    )
+
+
 @pytest.mark.parametrize(
     ("faults", "fate_unknown", "fault"),
     [
-        ((SPOILT, THROTTLED), False, "transient"),
-        ((THROTTLED, SPOILT), False, "transient"),
+        ((SPOILT, DENIED), False, "configuration"),
+        ((DENIED, SPOILT), False, "configuration"),
         ((SPOILT, SILENT), True, "transient"),
-        ((THROTTLED, SILENT, SPOILT), True, "transient"),
-        ((SPOILT, SPOILT), False, "item"),
+        ((DENIED, SILENT, SPOILT), True, "transient"),
+        ((DENIED, BROKEN), True, "transient"),
     ],
 )
 def test_what_leaves_most_open_is_told_and_then_what_concerns_most(
     executor: ThreadPoolExecutor, faults: tuple[Exception, ...], fate_unknown: bool, fault: Fault
 ) -> None:
-    client: Any = Failing(*faults)
-    configuration = DynamoDBStoreConfiguration(tableName="t", region="eu-west-1")
-    session = DynamoDBWriteSession(client, executor, configuration, None, where="t", window=100)
+    session = session_of(Failing(*faults), executor)
     with pytest.raises(Unavailable) as raised:
         session.write(SegmentPatch("a.g1", [f"user-{number}" for number in range(len(faults))], []), lambda: None)
     assert (raised.value.fate_unknown, raised.value.fault) == (fate_unknown, fault)
+
+
+def test_items_that_are_refused_are_told_and_hold_nobody_up(executor: ThreadPoolExecutor) -> None:
+    counts = session_of(Failing(SPOILT, SPOILT), executor).write(SegmentPatch("a.g1", ["ann", "bob"], []), lambda: None)
+    assert (counts.added, counts.removed) == (0, 0)
+    assert {member.context_hash for member in counts.refused} == {context_hash("ann"), context_hash("bob")}
+    assert all("400 KB" in member.reason for member in counts.refused)
+
+
+class Scripted:
+    """A client that answers updates by a script, the last line of it for ever."""
+
+    def __init__(self, *script: Exception | None) -> None:
+        self._script = list(script)
+        self.requests = 0
+
+    def update_item(self, **_: Any) -> dict[str, Any]:
+        self.requests += 1
+        answer = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        if answer is not None:
+            raise answer
+        return {}
+
+    def batch_get_item(self, **_: Any) -> dict[str, Any]:
+        return {"Responses": {}}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TransactionConflictException",
+    ],
+)
+def test_what_was_certainly_not_done_is_sent_again(executor: ThreadPoolExecutor, code: str) -> None:
+    client = Scripted(ClientError({"Error": {"Code": code}}, "U"), None)
+    assert session_of(client, executor).write(SegmentPatch("a.g1", ["ann"], []), lambda: None) == WriteCounts(1, 0)
+    assert client.requests == 2
+
+
+@pytest.mark.parametrize("fault", [BROKEN, SILENT])
+def test_what_may_have_been_done_is_not(executor: ThreadPoolExecutor, fault: Exception) -> None:
+    client = Scripted(fault, None)
+    with pytest.raises(Unavailable) as raised:
+        session_of(client, executor).write(SegmentPatch("a.g1", ["ann"], []), lambda: None)
+    assert raised.value.fate_unknown
+    assert client.requests == 1
+
+
+def test_a_member_who_is_always_in_anothers_transaction_is_given_up_for_now(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamodb_sender, "_PAUSE_S", 0.0)
+    client = Scripted(ClientError({"Error": {"Code": "TransactionConflictException"}}, "U"))
+    with pytest.raises(Unavailable, match="transactions") as raised:
+        session_of(client, executor).write(SegmentPatch("a.g1", ["ann"], []), lambda: None)
+    assert (raised.value.fault, raised.value.fate_unknown) == ("transient", False)
+    assert client.requests == 11
+
+
+def test_when_everybody_is_refused_for_an_unknown_reason_it_is_not_for_what_they_are(
+    executor: ThreadPoolExecutor,
+) -> None:
+    client = Scripted(ClientError({"Error": {"Code": "ValidationException", "Message": "news to us"}}, "U"))
+    members = [f"user-{number}" for number in range(100)]
+    with pytest.raises(Unavailable, match="takes none of our requests") as raised:
+        session_of(client, executor).write(SegmentPatch("a.g1", members, []), lambda: None)
+    assert (raised.value.fault, raised.value.fate_unknown) == ("configuration", False)
+
+
+def test_when_others_are_taken_it_is(executor: ThreadPoolExecutor) -> None:
+    refusals = [ClientError({"Error": {"Code": "ValidationException", "Message": "news to us"}}, "U")] * 30
+    members = [f"user-{number}" for number in range(100)]
+    counts = session_of(Scripted(*refusals, None), executor).write(SegmentPatch("a.g1", members, []), lambda: None)
+    assert (counts.added, len(counts.refused)) == (70, 30)

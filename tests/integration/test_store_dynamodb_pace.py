@@ -1,0 +1,100 @@
+"""The DynamoDB store on a table that takes only so much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from servers import MotoServer
+from throttling_proxy import ThrottlingProxy
+
+from worker.errors import Unavailable
+from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
+from worker.stores import dynamodb_sender
+from worker.stores.dynamodb import DynamoDBStore
+from worker.stores.layout import context_hashes
+
+REF = "beta-users.g1"
+# Low enough that neither this machine nor the emulator is ever the limit.
+UNITS_PER_S = 60.0
+
+
+@pytest.fixture
+def proxy(moto_server: MotoServer) -> Iterator[ThrottlingProxy]:
+    with ThrottlingProxy(moto_server.url, UNITS_PER_S) as proxy:
+        yield proxy
+
+
+@pytest.fixture(params=["update", "transact"])
+def store(request: pytest.FixtureRequest, proxy: ThrottlingProxy, dynamodb_table: str) -> Iterator[DynamoDBStore]:
+    store = DynamoDBStore(
+        DynamoDBStoreConfiguration(
+            tableName=dynamodb_table, region=MotoServer.region, endpoint=proxy.url, writeMode=request.param
+        )
+    )
+    yield store
+    store.close()
+
+
+def write(store: DynamoDBStore, add: list[str], remove: list[str], asked: list[float] | None = None) -> WriteCounts:
+    with store.session() as session:
+        return session.write(
+            SegmentPatch(REF, add, remove), lambda: asked.append(time.monotonic()) if asked is not None else None
+        )
+
+
+def test_throughput_settles_near_what_the_table_takes_and_nobody_is_lost_or_out_of_order(
+    store: DynamoDBStore, proxy: ThrottlingProxy
+) -> None:
+    units_of_one = 2 if store._configuration.writeMode == "transact" else 1
+    members = [f"user-{number}" for number in range(480 // units_of_one)]
+    asked: list[float] = []
+
+    started = time.monotonic()
+    assert write(store, members, [], asked) == WriteCounts(len(members), 0)
+    ended = time.monotonic()
+    half = (started + ended) / 2
+    settled = proxy.units_passed(half, ended) / (ended - half)
+    assert 0.8 * UNITS_PER_S <= settled <= 1.2 * UNITS_PER_S
+    assert proxy.refused  # it was found out, not guessed
+    # The drain renews its lease all the while.
+    assert len(asked) >= (ended - started) / 2
+
+    left, stays = members[::4], [member for number, member in enumerate(members) if number % 4]
+    assert write(store, [], left) == WriteCounts(0, len(left))
+    assert {hashed for page in store.scan() for hashed, _ in page} == set(context_hashes(stays))
+
+
+def test_a_table_that_takes_nothing_is_away_and_nothing_can_land(
+    store: DynamoDBStore, proxy: ThrottlingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamodb_sender, "_PATIENCE_S", 0.5)
+    proxy.units_per_s = 0
+    members = [f"user-{number}" for number in range(40)]
+    with pytest.raises(Unavailable) as raised:
+        write(store, members, [])
+    assert (raised.value.fault, raised.value.fate_unknown) == ("transient", False)
+    assert "raise its capacity" in str(raised.value)
+    assert not store.holds_members()
+
+    proxy.units_per_s = 1_000
+    assert write(store, members, []) == WriteCounts(len(members), 0)
+
+
+def test_a_drain_that_is_told_to_stop_leaves_the_rest_to_the_next_one(
+    store: DynamoDBStore, proxy: ThrottlingProxy
+) -> None:
+    permitted = iter(range(2))
+
+    def before_window() -> None:
+        if next(permitted, None) is None:
+            raise InterruptedError
+
+    members = [f"user-{number}" for number in range(200)]
+    with store.session() as session, pytest.raises(InterruptedError):
+        session.write(SegmentPatch(REF, members, []), before_window)
+    written = sum(len(page) for page in store.scan())
+    assert 0 < written < len(members)
+    proxy.units_per_s = 10_000
+    assert write(store, members, []) == WriteCounts(len(members) - written, 0)
