@@ -192,6 +192,7 @@ class FakeRedisServer:
     def __init__(self) -> None:
         from fakeredis import TcpFakeServer
         from fakeredis._clients._tcp_server import TCPFakeRequestHandler
+        from fakeredis._helpers import SimpleError
 
         class Handler(TCPFakeRequestHandler):
             disable_nagle_algorithm = True  # it sends every reply by itself; the second would wait 40 ms
@@ -207,7 +208,9 @@ class FakeRedisServer:
                     try:
                         return read_response()
                     except redis.ResponseError as refusal:
-                        return refusal
+                        # It would put an ERR before codes that redis-py has no class for.
+                        has_code = type(refusal) is redis.ResponseError and str(refusal).startswith("WRONGTYPE ")
+                        return SimpleError(str(refusal)) if has_code else refusal
 
                 self.current_client.read_response = reply_or_refusal  # type: ignore[method-assign, assignment]
 

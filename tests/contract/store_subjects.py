@@ -47,6 +47,9 @@ class Behind(Protocol):
     def spoil(self, context_hash: str) -> None:
         """Leave something at a context's place that a store can add nothing to."""
 
+    def clear(self, context_hash: str) -> None:
+        """Take away whatever is at a context's place."""
+
 
 @dataclass
 class Subject:
@@ -133,6 +136,9 @@ class _RedisKeys:
     def spoil(self, context_hash: str) -> None:
         self.client.set(f"{self.prefix or 'launchdarkly'}:big_segment_include:{context_hash}", "no set")
 
+    def clear(self, context_hash: str) -> None:
+        self.client.delete(f"{self.prefix or 'launchdarkly'}:big_segment_include:{context_hash}")
+
 
 @dataclass
 class _DynamoDBItems:
@@ -152,10 +158,15 @@ class _DynamoDBItems:
     def spoil(self, context_hash: str) -> None:
         self._put(context_hash, {"included": {"N": "7"}})
 
+    def clear(self, context_hash: str) -> None:
+        self.client.delete_item(TableName=self.table, Key=self._key(context_hash))
+
     def _put(self, context_hash: str, attributes: dict[str, Any]) -> None:
+        self.client.put_item(TableName=self.table, Item=self._key(context_hash) | attributes)
+
+    def _key(self, context_hash: str) -> dict[str, Any]:
         namespace = f"{self.prefix}:big_segments_user" if self.prefix else "big_segments_user"
-        key = {"namespace": {"S": namespace}, "key": {"S": context_hash}}
-        self.client.put_item(TableName=self.table, Item=key | attributes)
+        return {"namespace": {"S": namespace}, "key": {"S": context_hash}}
 
 
 Subjects = Callable[[str], Subject]
@@ -219,8 +230,16 @@ def on_dynamodb(kind: str, server: DynamoDBServer, table: str = "store-contract"
         stack.callback(client.delete_table, TableName=table)
 
         def in_an_empty_place(prefix: str) -> Subject:
-            client.delete_table(TableName=table)
-            server.create_table(table)
+            _empty(client, table)
             return prefixed if prefix else plain
 
         yield in_an_empty_place
+
+
+def _empty(client: Any, table: str) -> None:
+    """Delete every item. Not the table: DynamoDB Local takes a moment until all its threads know a new one."""
+    for page in client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
+        keys = [{"namespace": item["namespace"], "key": item["key"]} for item in page["Items"]]
+        for start in range(0, len(keys), 25):
+            requests = [{"DeleteRequest": {"Key": key}} for key in keys[start : start + 25]]
+            client.batch_write_item(RequestItems={table: requests})
