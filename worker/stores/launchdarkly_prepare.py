@@ -48,6 +48,8 @@ class Preparation:
         not told of by ``included``; and when it is deleted and made again by hand, only a process that has seen the
         former one notices. One of an earlier generation, which was deleted and came back, is replaced with its members.
 
+        Where a later generation has the key, the drain of an old one has nothing to say any more: "retired".
+
         Args:
             profile: the segment, and whether it is fresh.
             incarnation: of the store's present life; what is known of segments is of one life.
@@ -69,6 +71,7 @@ class Preparation:
         if found is None:
             found = self._create(profile)
         if (found.generation or 0) > profile.segment.generation:
+            self._prove_retired(found, profile)
             standing = "retired"
         else:
             found = self._usable(found, profile, known)
@@ -113,6 +116,16 @@ class Preparation:
             raise SegmentLost
         self._prove(found, profile)
         return found
+
+    def _prove_retired(self, found: BigSegment, profile: SegmentProfile) -> None:
+        """A generation that has never been written and is late already is none: the counter of generations is."""
+        if profile.fresh:
+            raise self._segments.faults.unavailable(
+                f"segment {found.key} is of generation {found.generation} there, and of {profile.segment.generation} "
+                "here, as if the state server had lost what it knew; delete the segment there, or restore the state "
+                "server",
+                fault="configuration",
+            )
 
     def _prove(self, found: BigSegment, profile: SegmentProfile) -> None:
         faults = self._segments.faults
