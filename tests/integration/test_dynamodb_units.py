@@ -1,0 +1,23 @@
+"""What cohorts cost in a DynamoDB table: the benchmark's promises, with fewer members."""
+
+from __future__ import annotations
+
+from benchmarks.dynamodb_units import measure_transactions, measure_updates
+from dynamodb_local import Dynalite, DynamoDBLocal
+from servers import skip_or_fail
+
+MEMBERS = 3_000
+
+
+def test_a_first_sync_writes_a_unit_each_and_what_is_sent_again_unchanged_writes_nothing(dynalite: Dynalite) -> None:
+    steps = list(measure_updates(dynalite, MEMBERS))  # raises for whatever is dearer than promised
+    assert [round(step.writes, 4) for step in steps] == [1, 0, 0, 0.05, 1, 0]
+
+
+def test_transactions_write_two_units_each_and_nothing_for_what_is_unchanged(
+    strict_dynamodb: DynamoDBLocal | Dynalite,
+) -> None:
+    if not isinstance(strict_dynamodb, DynamoDBLocal):
+        skip_or_fail("only DynamoDB Local has transactions: install Java and Maven")
+    steps = list(measure_transactions(strict_dynamodb, MEMBERS))
+    assert [round(step.writes, 4) for step in steps] == [2, 0]
