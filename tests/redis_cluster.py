@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -95,7 +96,29 @@ class RedisCluster:
                 client.flushall()
         wait_until(lambda: all(self.ask(port, "DBSIZE") == 0 for _, port, _ in self.nodes), 20, "all empty")
 
-    def ask(self, port: int, *command: str | int) -> Any:
+    def join(self) -> int:
+        """Start one more primary, without slots, and make everybody know it; its port."""
+        server = self.add_server().start()
+        known = next(port for _, port, _ in self.nodes)
+        self.ask(server.port, "CLUSTER", "MEET", self.host, known, self.servers[known].settings["cluster-port"])
+        identity = self.id_of(server.port).encode()
+        wait_until(lambda: all(identity in self.ask(port, "CLUSTER", "NODES") for _, port, _ in self.nodes), 30)
+        wait_until(self.is_well, 30)
+        return server.port
+
+    def move_slot(self, slot: int, target: int, *, at_once: int = 100) -> Iterator[None]:
+        """Move a slot with all that is in it, as resharding does; pauses after each portion of keys, and at the end."""
+        source = self.owner(slot)
+        self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(target))
+        while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, at_once):
+            self.ask(source, "MIGRATE", self.host, target, "", 0, 5000, "REPLACE", "KEYS", *keys)
+            yield
+        for port in (target, source, *(other for other in self.primaries() if other not in (source, target))):
+            self.ask(port, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
+        wait_until(lambda: self.owner(slot) == target, 30)
+
+    def ask(self, port: int, *command: str | int | bytes) -> Any:
         """One command to one node, its reply as the node gives it."""
         with self.servers[port].client(socket_timeout=5) as client:
             client.response_callbacks.clear()
