@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from cluster_proxy import ClusterProxy
+from redis_cluster import RedisCluster
 from servers import DynamoDBServer, FakeRedisServer, ValkeyServer
 
-from contract.store_subjects import ALL, PREFIXES, REDIS, Subject, Subjects, on_dynamodb, on_redis
+from contract.store_subjects import (
+    ALL,
+    CLUSTER_PREFIXES,
+    PREFIXES,
+    REDIS,
+    Subject,
+    Subjects,
+    on_cluster,
+    on_dynamodb,
+    on_redis,
+)
 from worker.stores.memory import MemoryStore
 
 
@@ -17,8 +29,10 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     server, _, prefix = request.param.partition("-")
     if server == "memory":
         return Subject(MemoryStore(), 2_000)
-    subject: Subject = request.getfixturevalue(f"{server}_subjects")(PREFIXES[prefix] if server in REDIS else prefix)
-    return subject
+    subjects: Subjects = request.getfixturevalue(f"{server}_subjects")
+    if server in REDIS:
+        return subjects((CLUSTER_PREFIXES if server == "cluster" else PREFIXES)[prefix])
+    return subjects("ours" if prefix else "")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +48,11 @@ def redis_subjects(redis_standalone: ValkeyServer) -> Iterator[Subjects]:
 @pytest.fixture(scope="module")
 def valkey_subjects(valkey: ValkeyServer) -> Iterator[Subjects]:
     yield from on_redis("valkey", valkey)
+
+
+@pytest.fixture(scope="module")
+def cluster_subjects(redis_cluster: RedisCluster, cluster_proxy: ClusterProxy) -> Iterator[Subjects]:
+    yield from on_cluster(redis_cluster, cluster_proxy)
 
 
 @pytest.fixture(scope="module")

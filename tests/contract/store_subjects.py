@@ -5,14 +5,16 @@ Where things lie is written out here again, by the SDK's words: the layout under
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from cluster_proxy import ClusterProxy
 from ldclient.impl.big_segments import _hash_for_user_key as hash_of_sdk  # type: ignore[attr-defined]
 from ldclient.integrations import DynamoDB, Redis
 from ldclient.interfaces import BigSegmentStore
+from redis_cluster import RedisCluster
 from servers import DynamoDBServer, FakeRedisServer, ValkeyServer
 
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, SegmentPatch, WriteCounts
@@ -24,13 +26,21 @@ from worker.stores.redis import RedisStore
 REF: Final = "beta-users.g1"
 
 PREFIXES: Final[Mapping[str, str]] = {"": "launchdarkly", "empty-prefix": "", "prefix": "ours"}
-REDIS: Final = ("fakeredis", "redis", "valkey")
+# In a cluster a prefix may hold a hash tag: all of the store is then on one primary.
+CLUSTER_PREFIXES: Final[Mapping[str, str]] = {"": "launchdarkly", "prefix": "ours", "tag": "{ours}"}
+REDIS: Final = ("fakeredis", "redis", "valkey", "cluster")
 _DYNAMODB: Final = ("moto", "strict")
 # Members in a window: fakeredis answers slowly, emulators of DynamoDB some hundred requests a second.
-_WINDOWS: Final = {"fakeredis": 50, "redis": 500, "valkey": 500, "moto": 5, "strict": 5}
+_WINDOWS: Final = {"fakeredis": 50, "redis": 500, "valkey": 500, "cluster": 300, "moto": 5, "strict": 5}
 
-ON_REDIS: Final = [f"{server}{prefix}" for server in REDIS for prefix in ("", "-empty-prefix", "-prefix")]
-ON_DYNAMODB: Final = [f"{server}{prefix}" for server in _DYNAMODB for prefix in ("", "-prefix")]
+
+def _names(server: str, prefixes: Iterable[str]) -> list[str]:
+    return [f"{server}-{prefix}".rstrip("-") for prefix in prefixes]
+
+
+ON_CLUSTER: Final = _names("cluster", CLUSTER_PREFIXES)
+ON_REDIS: Final = [name for server in REDIS[:-1] for name in _names(server, PREFIXES)] + ON_CLUSTER
+ON_DYNAMODB: Final = [name for server in _DYNAMODB for name in _names(server, ("", "prefix"))]
 READ_BY_SDKS: Final = [*ON_REDIS, *ON_DYNAMODB]
 ALL: Final = ["memory", *READ_BY_SDKS]
 
@@ -180,6 +190,16 @@ def on_redis(kind: str, server: FakeRedisServer | ValkeyServer) -> Iterator[Subj
         yield from _redis_subjects(kind, configure, client, client.flushall, server.url)
 
 
+def on_cluster(cluster: RedisCluster, proxy: ClusterProxy) -> Iterator[Subjects]:
+    """Subjects in a cluster; the SDK, which speaks to one server, reads it through the proxy."""
+
+    def configure(prefix: str) -> RedisStoreConfiguration:
+        return RedisStoreConfiguration.from_url(cluster.url, prefix)
+
+    with closing(cluster.client()) as client:
+        yield from _redis_subjects("cluster", configure, client, cluster.flush, proxy.url)
+
+
 def _redis_subjects(
     kind: str,
     configure: Callable[[str], RedisStoreConfiguration],
@@ -196,7 +216,8 @@ def _redis_subjects(
             stack.callback(sdk.stop)
             return Subject(store, _WINDOWS[kind], _RedisKeys(client, prefix), None, sdk)
 
-        subjects = {prefix: open_subject(prefix) for prefix in PREFIXES.values()}
+        prefixes = (CLUSTER_PREFIXES if kind == "cluster" else PREFIXES).values()
+        subjects = {prefix: open_subject(prefix) for prefix in prefixes}
         # A prefix is no pattern: this one would match all others.
         neighbour = open_subject("*")
 

@@ -340,6 +340,76 @@ def test_stores_in_launchdarklys_layout_can_tell_who_is_in_them(subject: Subject
     assert subject.store.lists_members
 
 
+# --- members whom a store does not take
+
+
+def spoil(subject: Subject, *keys: str) -> None:
+    """Leave something in these members' places that nothing can be added to."""
+    assert subject.behind is not None
+    for key in keys:
+        subject.behind.spoil(context_hash(key))
+
+
+def refused(counts: WriteCounts) -> list[str]:
+    """Who was refused, as hashes; why is told without naming them."""
+    for member in counts.refused:
+        assert member.reason
+        assert member.context_hash not in member.reason
+    return sorted(member.context_hash for member in counts.refused)
+
+
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
+def test_a_member_whom_the_store_refuses_holds_nobody_up(subject: Subject) -> None:
+    subject.write(["ann"])
+    spoil(subject, "bob")
+    counts = subject.write(["bob", "eve"], ["ann"])
+    assert counts[:2] == (1, 1)
+    assert refused(counts) == [context_hash("bob")]
+    assert [subject.included(key) for key in ("ann", "eve")] == [set(), {REF}]
+
+
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
+def test_everybody_else_is_written_whichever_window_somebody_is_refused_in(subject: Subject) -> None:
+    members = [f"user-{number}" for number in range(subject.window * 3)]
+    odd = [members[0], members[subject.window + 1], members[-1]]
+    spoil(subject, *odd)
+    counts = subject.write(members)
+    assert counts[:2] == (len(members) - 3, 0)
+    assert refused(counts) == sorted(map(context_hash, odd))
+    assert set(subject.everything()) == {hash_of(member) for member in members if member not in odd}
+    # Nothing has changed since, but for those who are refused again.
+    again = subject.write(members)
+    assert again[:2] == (0, 0)
+    assert refused(again) == refused(counts)
+
+
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
+def test_a_session_that_met_a_refused_member_is_fit_for_more(subject: Subject) -> None:
+    spoil(subject, "bob")
+    with subject.store.session() as session:
+        assert session.write(SegmentPatch(REF, ["bob"], []), lambda: None)[:2] == (0, 0)
+        assert session.write(SegmentPatch(REF, ["ann"], []), lambda: None) == WriteCounts(1, 0)
+    assert subject.included("ann") == {REF}
+
+
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
+def test_whoever_was_refused_is_taken_once_what_was_in_the_way_is_gone(subject: Subject) -> None:
+    assert subject.behind is not None
+    spoil(subject, "ann")
+    assert refused(subject.write(["ann"])) == [context_hash("ann")]
+    subject.behind.clear(context_hash("ann"))
+    assert subject.write(["ann"]) == WriteCounts(1, 0)
+    assert subject.included("ann") == {REF}
+
+
+@pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
+def test_those_who_can_be_removed_by_hash_are_whoever_else_cannot(subject: Subject) -> None:
+    subject.write(["ann", "eve"])
+    spoil(subject, "bob")
+    assert remove(subject, "ann", "bob", "eve") == 2
+    assert not subject.store.holds_members()
+
+
 # --- windows, sessions, connections
 
 

@@ -1,4 +1,4 @@
-"""LaunchDarkly's SDKs for Node read from Redis and DynamoDB what the Python SDK reads: a second judge of the layout.
+"""LaunchDarkly's SDKs for Node read what the Python SDK reads, from Redis, a Redis Cluster and DynamoDB.
 
 DynamoDB's package for the current SDK is not on every registry; the one before it is made for SDK 6, and works with
 either: both are asked.
@@ -15,8 +15,10 @@ from itertools import product
 from typing import Any
 
 import pytest
-from contract.store_subjects import PREFIXES, Subject, on_dynamodb, on_redis
+from cluster_proxy import ClusterProxy
+from contract.store_subjects import CLUSTER_PREFIXES, PREFIXES, Subject, on_cluster, on_dynamodb, on_redis
 from node_packages import installed
+from redis_cluster import RedisCluster
 from servers import DynamoDBServer, Missing, ValkeyServer, skip_or_fail
 
 SEGMENTS = {"beta-users": 1, "vip": 3}
@@ -24,6 +26,7 @@ REF, OTHER_REF = (f"{key}.g{generation}" for key, generation in SEGMENTS.items()
 ODD_KEYS = ["zoë@example.com", "名前", "𐍈🎉", "with space:and*glob", " ", '"quoted"\\', "x" * 3_000]
 CASES = [
     *product(("9",), ("redis",), PREFIXES.values()),
+    *product(("9",), ("cluster",), CLUSTER_PREFIXES.values()),
     *product(("9", "6"), ("dynamodb",), ("", "ours")),
 ]
 
@@ -33,7 +36,7 @@ class Place:
     """A store that we write, and how Node is told where it is."""
 
     subject: Subject
-    told: dict[str, str]
+    told: dict[str, Any]
     sdk: str
     script: list[str]
 
@@ -80,6 +83,11 @@ def on_valkey(valkey: ValkeyServer) -> Iterator[Callable[[str], Subject]]:
 
 
 @pytest.fixture(scope="module")
+def on_nodes(redis_cluster: RedisCluster, cluster_proxy: ClusterProxy) -> Iterator[Callable[[str], Subject]]:
+    yield from on_cluster(redis_cluster, cluster_proxy)
+
+
+@pytest.fixture(scope="module")
 def on_table(strict_dynamodb: DynamoDBServer) -> Iterator[Callable[[str], Subject]]:
     yield from on_dynamodb("strict", strict_dynamodb, "node-sdk")
 
@@ -91,6 +99,10 @@ def place(request: pytest.FixtureRequest, node_script: list[str]) -> Place:
         server = request.getfixturevalue("valkey")
         subject = request.getfixturevalue("on_valkey")(prefix)
         return Place(subject, {"kind": "redis", "url": server.url, "prefix": prefix}, sdk, node_script)
+    if kind == "cluster":
+        nodes = [{"host": host, "port": port} for host, port, _ in request.getfixturevalue("redis_cluster").nodes]
+        subject = request.getfixturevalue("on_nodes")(prefix)
+        return Place(subject, {"kind": "cluster", "nodes": nodes, "prefix": prefix}, sdk, node_script)
     server = request.getfixturevalue("strict_dynamodb")
     subject = request.getfixturevalue("on_table")(prefix)
     where = {"table": "node-sdk", "region": server.region, "endpoint": server.url}

@@ -1,7 +1,8 @@
 // What LaunchDarkly's SDKs for Node make of a big segment store. One JSON object on stdin:
 //
 //   sdk       "9" (@launchdarkly/node-server-sdk) or "6" (launchdarkly-node-server-sdk)
-//   store     {kind: "redis", url, prefix} or {kind: "dynamodb", table, region, endpoint, prefix}
+//   store     {kind: "redis", url, prefix}, {kind: "cluster", nodes: [{host, port}], prefix}
+//             or {kind: "dynamodb", table, region, endpoint, prefix}
 //   segments  [{key, generation}]
 //   contexts  context keys, all of the kind user
 //
@@ -16,6 +17,11 @@ function bigSegmentStore({ kind, ...where }) {
   if (kind === "redis") {
     const { RedisBigSegmentStore } = require("@launchdarkly/node-server-sdk-redis");
     return RedisBigSegmentStore({ redisOpts: where.url, prefix: where.prefix });
+  }
+  if (kind === "cluster") {
+    const { RedisBigSegmentStore } = require("@launchdarkly/node-server-sdk-redis");
+    const { Cluster } = require("ioredis");
+    return RedisBigSegmentStore({ client: new Cluster(where.nodes), prefix: where.prefix });
   }
   const { DynamoDBBigSegmentStore } = require("launchdarkly-node-server-sdk-dynamodb");
   const clientOptions = { region: where.region, endpoint: where.endpoint };
