@@ -539,7 +539,14 @@ def test_launchdarklys_sdk_does_not_mind_the_sentinel(subject: Subject) -> None:
     assert sdk.get_metadata().last_up_to_date == 1_750_000_000_000
 
 
-@pytest.fixture(params=["memory", "redis", "dynamodb"])
+REDIS_URLS = {
+    "redis": "redis://{0}",
+    "cluster": "redis+cluster://{0},{0}",
+    "sentinel": "redis+sentinel://{0},{0}/ours",
+}
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "sentinel", "dynamodb"])
 def unreachable(request: pytest.FixtureRequest) -> Iterator[SegmentStore]:
     if request.param == "memory":
         memory = MemoryStore()
@@ -547,11 +554,12 @@ def unreachable(request: pytest.FixtureRequest) -> Iterator[SegmentStore]:
         yield memory
         return
     store: SegmentStore
-    if request.param == "redis":
-        store = RedisStore(RedisStoreConfiguration(host="127.0.0.1", port=free_port()))
+    nowhere = f"127.0.0.1:{free_port()}"
+    if request.param in REDIS_URLS:
+        store = RedisStore(RedisStoreConfiguration.from_url(REDIS_URLS[request.param].format(nowhere)))
     else:
         region = request.getfixturevalue("moto_server").region
-        endpoint = f"http://127.0.0.1:{free_port()}"
+        endpoint = f"http://{nowhere}"
         store = DynamoDBStore(DynamoDBStoreConfiguration(tableName="any", region=region, endpoint=endpoint))
     yield store
     store.close()

@@ -107,7 +107,7 @@ def try_out(mutant: Mutant, tree: Path, *, all_killers: bool = False) -> Verdict
 
 
 def _caches(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name in {"__pycache__", ".hypothesis"}}
+    return {name for name in names if name in {"__pycache__", ".hypothesis", "node_modules", "jars"}}
 
 
 def _environment() -> dict[str, str]:
