@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 
+from cells import CellRules, goes_unnoticed
 from claims import ClaimRules, claims_too_much
 from crashes import CrashRules, judges_wrong
 from explore import find_violation
@@ -54,6 +55,7 @@ def _main(wanted: str) -> int:
             _small(LateRules, resurrects),
             _small(ClaimRules, claims_too_much),
             _small(CrashRules, judges_wrong),
+            _small(CellRules, goes_unnoticed),
         ]
     return 0 if all(right) else 1
 

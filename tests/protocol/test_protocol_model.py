@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import pytest
+from cells import CellRules, goes_unnoticed
 from claims import ClaimRules, claims_too_much
 from crashes import CrashRules, judges_wrong
 from explore import find_violation
@@ -100,3 +101,12 @@ def test_batches_that_kill_are_found_and_no_others() -> None:
 @pytest.mark.parametrize("rule", [field.name for field in fields(CrashRules)])
 def test_an_innocent_batch_can_die_or_a_killer_go_on_without(rule: str) -> None:
     assert judges_wrong(replace(CrashRules(), **{rule: False}))
+
+
+def test_no_primary_of_a_cluster_loses_what_it_had_unnoticed() -> None:
+    assert not goes_unnoticed(CellRules())
+
+
+@pytest.mark.parametrize("rule", [field.name for field in fields(CellRules)])
+def test_a_primary_of_a_cluster_can_lose_what_it_had_unnoticed_without(rule: str) -> None:
+    assert goes_unnoticed(replace(CellRules(), **{rule: False}))
