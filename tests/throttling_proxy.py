@@ -36,6 +36,8 @@ class ThrottlingProxy:
         self._tokens = units_per_s * burst_s
         self._filled_at = time.monotonic()
         self._lock = threading.Lock()
+        # One request at a time: moto's transactions get in each other's way.
+        self._forwarding = threading.Lock()
         target = urlsplit(target_url)
         self._target = (target.hostname or "", target.port or 80)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -102,9 +104,10 @@ class ThrottlingProxy:
             def _forward(self, body: bytes) -> None:
                 if self._target is None:
                     self._target = HTTPConnection(*proxy._target, timeout=30)
-                self._target.request("POST", self.path, body, dict(self.headers))
-                answer = self._target.getresponse()
-                told = answer.read()
+                with proxy._forwarding:
+                    self._target.request("POST", self.path, body, dict(self.headers))
+                    answer = self._target.getresponse()
+                    told = answer.read()
                 if answer.will_close:
                     self._target.close()
                 self._answer(answer.status, answer.headers.get("Content-Type", ""), told)
