@@ -9,30 +9,18 @@ from cluster_proxy import ClusterProxy
 from redis_cluster import RedisCluster
 from servers import DynamoDBServer, FakeRedisServer, ValkeyServer
 
-from contract.store_subjects import (
-    ALL,
-    CLUSTER_PREFIXES,
-    PREFIXES,
-    REDIS,
-    Subject,
-    Subjects,
-    on_cluster,
-    on_dynamodb,
-    on_redis,
-)
+from contract.store_subjects import ALL, PREFIXES, Subject, Subjects, on_cluster, on_dynamodb, on_redis
 from worker.stores.memory import MemoryStore
 
 
 @pytest.fixture(params=ALL)
 def subject(request: pytest.FixtureRequest) -> Subject:
     """The store of a parameter, ``server-prefix``, in a place that is empty."""
-    server, _, prefix = request.param.partition("-")
-    if server == "memory":
+    kind, _, prefix = request.param.partition("-")
+    if kind == "memory":
         return Subject(MemoryStore(), 2_000)
-    subjects: Subjects = request.getfixturevalue(f"{server}_subjects")
-    if server in REDIS:
-        return subjects((CLUSTER_PREFIXES if server == "cluster" else PREFIXES)[prefix])
-    return subjects("ours" if prefix else "")
+    subjects: Subjects = request.getfixturevalue(f"{kind}_subjects")
+    return subjects(PREFIXES[kind][prefix])
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ Where things lie is written out here again, by the SDK's words: the layout under
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -25,22 +25,27 @@ from worker.stores.redis import RedisStore
 
 REF: Final = "beta-users.g1"
 
-PREFIXES: Final[Mapping[str, str]] = {"": "launchdarkly", "empty-prefix": "", "prefix": "ours"}
-# In a cluster a prefix may hold a hash tag: all of the store is then on one primary.
-CLUSTER_PREFIXES: Final[Mapping[str, str]] = {"": "launchdarkly", "prefix": "ours", "tag": "{ours}"}
-REDIS: Final = ("fakeredis", "redis", "valkey", "cluster")
-_DYNAMODB: Final = ("moto", "strict")
+# An SDK takes an empty Redis prefix for "launchdarkly". In a cluster a prefix may hold a hash tag: all of the store is
+# then on one primary. Either is tried on one kind of server.
+_BOTH: Final = {"": "launchdarkly", "prefix": "ours"}
+PREFIXES: Final[Mapping[str, Mapping[str, str]]] = {
+    "fakeredis": _BOTH,
+    "redis": _BOTH,
+    "valkey": _BOTH | {"empty-prefix": ""},
+    "cluster": _BOTH | {"tag": "{ours}"},
+    "moto": {"": "", "prefix": "ours"},
+    "strict": {"": "", "prefix": "ours"},
+}
 # Members in a window: fakeredis answers slowly, emulators of DynamoDB some hundred requests a second.
 _WINDOWS: Final = {"fakeredis": 50, "redis": 500, "valkey": 500, "cluster": 300, "moto": 5, "strict": 5}
 
 
-def _names(server: str, prefixes: Iterable[str]) -> list[str]:
-    return [f"{server}-{prefix}".rstrip("-") for prefix in prefixes]
+def _on(*kinds: str) -> list[str]:
+    return [f"{kind}-{prefix}".rstrip("-") for kind in kinds for prefix in PREFIXES[kind]]
 
 
-ON_CLUSTER: Final = _names("cluster", CLUSTER_PREFIXES)
-ON_REDIS: Final = [name for server in REDIS[:-1] for name in _names(server, PREFIXES)] + ON_CLUSTER
-ON_DYNAMODB: Final = [name for server in _DYNAMODB for name in _names(server, ("", "prefix"))]
+ON_REDIS: Final = _on("fakeredis", "redis", "valkey", "cluster")
+ON_DYNAMODB: Final = _on("moto", "strict")
 READ_BY_SDKS: Final = [*ON_REDIS, *ON_DYNAMODB]
 ALL: Final = ["memory", *READ_BY_SDKS]
 
@@ -216,8 +221,7 @@ def _redis_subjects(
             stack.callback(sdk.stop)
             return Subject(store, _WINDOWS[kind], _RedisKeys(client, prefix), None, sdk)
 
-        prefixes = (CLUSTER_PREFIXES if kind == "cluster" else PREFIXES).values()
-        subjects = {prefix: open_subject(prefix) for prefix in prefixes}
+        subjects = {prefix: open_subject(prefix) for prefix in PREFIXES[kind].values()}
         # A prefix is no pattern: this one would match all others.
         neighbour = open_subject("*")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from cluster_proxy import ClusterProxy
-from contract.store_subjects import CLUSTER_PREFIXES, PREFIXES, Subject, on_cluster, on_dynamodb, on_redis
+from contract.store_subjects import PREFIXES, Subject, on_cluster, on_dynamodb, on_redis
 from node_packages import installed
 from redis_cluster import RedisCluster
 from servers import DynamoDBServer, Missing, ValkeyServer, skip_or_fail
@@ -25,9 +25,9 @@ SEGMENTS = {"beta-users": 1, "vip": 3}
 REF, OTHER_REF = (f"{key}.g{generation}" for key, generation in SEGMENTS.items())
 ODD_KEYS = ["zoë@example.com", "名前", "𐍈🎉", "with space:and*glob", " ", '"quoted"\\', "x" * 3_000]
 CASES = [
-    *product(("9",), ("redis",), PREFIXES.values()),
-    *product(("9",), ("cluster",), CLUSTER_PREFIXES.values()),
-    *product(("9", "6"), ("dynamodb",), ("", "ours")),
+    *product(("9",), ("redis",), PREFIXES["valkey"].values()),
+    *product(("9",), ("cluster",), PREFIXES["cluster"].values()),
+    *product(("9", "6"), ("dynamodb",), PREFIXES["strict"].values()),
 ]
 
 
