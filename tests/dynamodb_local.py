@@ -2,7 +2,8 @@
 
 What their capacity figures are worth, held against DynamoDB's documentation (DynamoDB Local 2.6.1, dynalite 3.2.2):
 
-    UpdateItem, consistent Query, BatchGetItem of items that are there: right on both
+    UpdateItem, consistent Query, BatchGetItem of items that are there: right on both; a Query that finds nothing costs
+    a unit, of which neither tells
     BatchGetItem of items that are not there: right on dynalite (one unit); DynamoDB Local asks nothing for them
     TransactWriteItems: DynamoDB Local counts 4 units for what costs 200; dynalite has no transactions
 """
