@@ -74,6 +74,7 @@ class StoredSegment:
     version: int = 1
     generation: int = 1
     creation_ms: int = 0
+    deleted: bool = False
 
 
 class _Refused(Exception):
@@ -410,7 +411,7 @@ class LaunchDarklyServer:
             "lastModifiedDate": segment.creation_ms,
             "rules": [],
             "version": segment.version,
-            "deleted": False,
+            "deleted": segment.deleted,
             "generation": segment.generation,
             "_links": {"self": {"href": href, "type": "application/json"}},
         }

@@ -41,6 +41,9 @@ _NOT_TAKEN: Final[tuple[Fault, str]] = (
 )
 DRIVER_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL)
 _LONGEST_CODE: Final = 60
+# What is wrong with one segment alone. As a matter of configuration it is told with the store's status, where a person
+# looks, at the price that the store's other segments wait with it; "item" would let them go on, and only log it.
+OF_ONE_SEGMENT: Final[Fault] = "configuration"
 
 
 class _Refusal(msgspec.Struct):

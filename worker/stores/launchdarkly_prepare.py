@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 from worker.model import SegmentProfile
+from worker.stores.launchdarkly_faults import OF_ONE_SEGMENT
 from worker.stores.launchdarkly_segments import BigSegment, LaunchDarklySegments
 
 # What was found of a segment holds for so long in a process: a stream of small batches costs one request each, not two.
@@ -78,11 +79,6 @@ class Preparation:
         self._note(ref, _Known(standing, at, incarnation, found.creation_date))
         return standing
 
-    def forget(self, ref: str) -> None:
-        """The segment is not as it was."""
-        with self._lock:
-            self._known.pop(ref, None)
-
     def prove_big(self, profile: SegmentProfile) -> None:
         """Look again at a segment that takes nobody.
 
@@ -124,7 +120,7 @@ class Preparation:
                 f"segment {found.key} is of generation {found.generation} there, and of {profile.segment.generation} "
                 "here, as if the state server had lost what it knew; delete the segment there, or restore the state "
                 "server",
-                fault="configuration",
+                fault=OF_ONE_SEGMENT,
             )
 
     def _prove(self, found: BigSegment, profile: SegmentProfile) -> None:
@@ -132,13 +128,13 @@ class Preparation:
         if not found.unbounded:
             raise faults.unavailable(
                 f"segment {found.key} is no big segment, and cannot become one; delete it there",
-                fault="configuration",
+                fault=OF_ONE_SEGMENT,
             )
         if found.context_kind != profile.context_kind:
             raise faults.unavailable(
                 f"segment {found.key} is of context kind {found.context_kind}, the partner's cohort of "
                 f"{profile.context_kind}; delete the segment there, or let the partner send the other kind",
-                fault="configuration",
+                fault=OF_ONE_SEGMENT,
             )
 
     def _note(self, ref: str, known: _Known) -> None:

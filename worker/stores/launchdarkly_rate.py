@@ -172,7 +172,7 @@ class RateLimit:
             known.ends_at = min(known.ends_at, told.ends_at)
             return
         # Whether the others that are in flight were counted already, nobody knows.
-        others = self._in_flight.get(name, 1) - 1
+        others = max(0, self._in_flight.get(name, 0) - 1)
         self._windows[name] = told
         told.remaining = max(0, told.remaining - others)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from worker.errors import Unavailable
 from worker.model import DEFAULT_CONTEXT_KIND, LaunchDarklyStoreConfiguration, SegmentProfile
+from worker.stores.launchdarkly_faults import OF_ONE_SEGMENT
 from worker.stores.launchdarkly_link import LaunchDarklyLink, Method, path_part
 from worker.stores.segment_store import BeforeWindow
 
@@ -101,7 +102,7 @@ class LaunchDarklySegments:
                     "filter": f'tags anyOf ["{OUR_TAG}"],unbounded equals true',
                 },
             )
-            yield from (found for found in page.items if found.unbounded and found.generation is not None)
+            yield from (found for found in page.items if found.generation is not None)
             # How many a page may hold is the server's to say; without a count, an empty one is the last.
             seen += len(page.items)
             if not page.items or (page.total_count is not None and seen >= page.total_count):
@@ -153,7 +154,7 @@ class LaunchDarklySegments:
         if answer.status_code == HTTPStatus.CONFLICT:
             raise self.faults.unavailable(
                 f"segment {key} is in the way, and cannot be deleted; see which flags use it, and delete it by hand",
-                fault="configuration",
+                fault=OF_ONE_SEGMENT,
             )
 
     def patch_description(self, key: str, text: str, *, was: str | None = None) -> httpx2.Response:
@@ -186,11 +187,10 @@ class LaunchDarklySegments:
         )
 
     def includes(self, key: str, context_key: str) -> bool:
-        """Whether a context is included; not, when the segment is not there."""
+        """Whether a context is included; not, when the segment is not there any more. Whoever asks has seen it."""
         path = f"{self._path(key)}/contexts/{path_part(context_key)}"
         answer = self._ask("GET", path, "context", _READ, hoped=(200, 404))
         if answer.status_code == HTTPStatus.NOT_FOUND:
-            self.prove_environment()
             return False
         return self._link.read(answer, _Membership).included
 

@@ -76,7 +76,6 @@ class LaunchDarklySentinel:
             return True
         if answer.status_code != HTTPStatus.NOT_FOUND:
             raise self._segments.refused(answer, "updateDescription")
-        self._segments.prove_environment()
         return self._create(text)
 
     def write_freshness(self, epoch_ms: int, sentinel: Sentinel) -> bool:

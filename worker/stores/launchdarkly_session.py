@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from worker.model import RefusedMember, SegmentPatch, SegmentProfile, WriteCounts
+from worker.stores.launchdarkly_faults import OF_ONE_SEGMENT
 from worker.stores.launchdarkly_prepare import Preparation, SegmentLost, Standing
 from worker.stores.launchdarkly_segments import LaunchDarklySegments
 from worker.stores.layout import context_hash, portions
@@ -70,7 +71,6 @@ class LaunchDarklyWriteSession:
         if self._standing == "retired":
             return WriteCounts(0, 0)
         for portion in self._portions(patch):
-            before_window()
             not_taken = self._send(portion, before_window)
             added += len(portion.add) - len(not_taken.add)
             removed += len(portion.remove) - len(not_taken.remove)
@@ -102,6 +102,7 @@ class LaunchDarklyWriteSession:
         pending = [portion]
         while pending:
             piece = pending.pop()
+            before_window()
             if self._is_taken(piece, before_window):
                 taken = True
                 continue
@@ -117,10 +118,8 @@ class LaunchDarklyWriteSession:
                 raise self._segments.faults.unavailable(
                     f"segment {_key(portion.segment_ref)} takes nobody; see whether it can still be changed there, and "
                     "by whom",
-                    fault="configuration",
+                    fault=OF_ONE_SEGMENT,
                 )
-            if pending:
-                before_window()
         return refused
 
     def _is_taken(self, piece: SegmentPatch, before_window: BeforeWindow) -> bool:
@@ -139,7 +138,6 @@ class LaunchDarklyWriteSession:
             raise self._lost(profile.segment.ref) from None
 
     def _lost(self, ref: str) -> Exception:
-        self._preparation.forget(ref)
         faults, key = self._segments.faults, _key(ref)
         if self._profile is not None and self._profile.fresh and not self._wrote:
             # Nothing is lost of a segment that had nobody in it.

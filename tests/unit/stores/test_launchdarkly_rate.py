@@ -107,6 +107,23 @@ def test_answers_of_a_new_window_leave_room_for_those_in_flight(limit: RateLimit
             waited(limit, clock, patience_s=0)
 
 
+def test_those_that_are_answered_are_in_flight_no_more(limit: RateLimit, clock: Clock) -> None:
+    for _ in range(3):
+        assert waited(limit, clock) == 0
+    limit.learn(ROUTE, 204, told(remaining=2, resets_in_s=7))
+    assert [waited(limit, clock) for _ in range(3)] == [0, 0, pytest.approx(7)]
+
+
+@pytest.mark.parametrize("order", [(0.0, 0.9), (0.9, 0.0)])
+def test_of_several_answers_the_one_that_ends_a_window_first_is_nearest_the_truth(
+    limit: RateLimit, clock: Clock, order: tuple[float, float]
+) -> None:
+    for late_s in order:  # the seconds of a date are whole ones, rounded down
+        headers = told(remaining=0, resets_in_s=7)
+        limit.learn(ROUTE, 204, headers | {"date": formatdate(NOW_S - round(late_s), usegmt=True)})
+    assert waited(limit, clock) == pytest.approx(7)
+
+
 def test_answers_in_any_order_never_give_back_what_is_used(limit: RateLimit, clock: Clock) -> None:
     limit.learn(ROUTE, 204, told(remaining=0, resets_in_s=7))
     limit.learn(ROUTE, 204, told(remaining=1, resets_in_s=7))

@@ -261,8 +261,43 @@ def test_one_that_the_next_life_has_made_is_not_taken_for_a_loss(
     write(store, "ann", fresh=True)
     server.put("beta", tags=["segsync", "segsync-g1"])  # another process did, after it had found the loss
     store.replace_sentinel("next", 2)
+    clock.now += KNOWN_S
     write(store, "bob")
     assert server.members("beta") == {"bob"}
+
+
+def test_who_fills_a_segment_from_nothing_looks_whether_it_is_there(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    write(store, "ann", fresh=True)
+    server.delete("beta")
+    write(store, "bob", fresh=True)
+    assert server.members("beta") == {"bob"}
+
+
+def test_one_of_an_earlier_generation_in_the_place_of_ours_is_a_loss(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    server.put("beta", tags=["segsync", "segsync-g1"], included={"ann"})
+    with pytest.raises(Unavailable, match="segment beta was deleted or replaced"):
+        write(store, "bob", generation=2)
+    assert server.members("beta") == {"ann"}
+
+
+def test_one_that_launchdarkly_shows_as_deleted_is_gone(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
+    server.put("beta", tags=["segsync", "segsync-g1"], deleted=True)
+    with pytest.raises(Unavailable, match="segment beta was deleted"):
+        write(store, "bob")
+
+
+def test_an_environment_that_goes_before_anybody_was_in_it_is_a_matter_of_configuration(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    with store.session() as session:
+        session.prepare(lambda: SegmentProfile(SegmentId("env", "beta", 1), "user", "", fresh=True))
+        server.environment = "another"
+        with pytest.raises(Unavailable, match="no project default with an environment production"):
+            session.write(SegmentPatch("beta.g1", ["ann"], []), lambda: None)
 
 
 def test_a_missing_environment_is_no_lost_segment(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
@@ -279,6 +314,7 @@ def test_a_context_is_looked_for_in_every_segment_of_ours(store: LaunchDarklySto
     for number in range(45):  # more than two pages
         write(store, *(["ann"] if number % 3 == 0 else ["bob"]), fresh=True, key=f"cohort-{number}")
     server.put("theirs", included={"ann"})
+    server.put("odd", tags=["segsync"], included={"ann"})
     server.put("standard", unbounded=False, tags=["segsync", "segsync-g1"])
     assert store.included("ann") == {f"cohort-{number}.g1" for number in range(0, 45, 3)}
 

@@ -157,14 +157,17 @@ def test_one_who_is_not_taken_when_removed_holds_nobody_up_either(
     assert [member.context_hash for member in counts.refused] == [context_hash("bad-1")]
 
 
+@pytest.mark.parametrize("bad_ones_first", [True, False])
 def test_many_who_are_not_taken_do_not_look_like_a_segment_that_takes_nobody(
-    store: LaunchDarklyStore, server: LaunchDarklyServer
+    store: LaunchDarklyStore, server: LaunchDarklyServer, bad_ones_first: bool
 ) -> None:
     server.refuses = lambda key: key.startswith("bad")
-    bad = [f"bad-{number}" for number in range(400)]  # all together, as a partner's export has them
-    counts = write(store, [*people(200), *bad, "zoe"])
-    assert server.members("beta") == {*people(200), "zoe"}
-    assert len(counts.refused) == 400
+    good, bad = people(100), [f"bad-{number}" for number in range(200)]  # all together, as partners have them
+    asked: list[int] = []
+    counts = write(store, bad + good if bad_ones_first else good + bad, before_window=lambda: asked.append(1))
+    assert server.members("beta") == set(good)
+    assert len(counts.refused) == 200
+    assert len(asked) >= server.count("POST", "/contexts"), "it asks before each request"
 
 
 def test_a_few_who_are_all_refused_are_refused_and_nobody_else(
