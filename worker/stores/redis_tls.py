@@ -22,22 +22,54 @@ class UnusableFile(redis.RedisError):
     """Raised when a file of certificates or keys cannot be used: which setting names it, never what is in it."""
 
 
+class _AlertedSocket(ssl.SSLSocket):
+    """A socket that says why its peer hung up.
+
+    In TLS 1.3 a server judges a client's certificate after the client's side of the handshake is done: its alert waits
+    to be read while the first command is written, and fails.
+    """
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        try:
+            super().sendall(data, flags)
+        except OSError as fault:
+            self.settimeout(0)
+            try:
+                self.recv(1)
+            except ssl.SSLWantReadError:
+                raise fault from None
+            raise
+
+
 class TlsConnection(redis.SSLConnection):
-    """redis-py's connection over TLS; it tries each file by itself first, so that the one at fault can be named."""
+    """redis-py's connection over TLS; each file is tried by itself, so that the one at fault can be named."""
+
+    def can_read(self, timeout: float = 0) -> bool:  # noqa: ARG002 - a pool never waits here
+        """Whether there is a reply that nobody asked for; redis-py takes any bytes on the socket for one.
+
+        The session tickets of TLS 1.3 come after the handshake: a pool would not hand out such a connection.
+        """
+        try:
+            self._parser.read_from_socket(timeout=0, raise_on_timeout=False)
+        except OSError as fault:
+            raise redis.ConnectionError(str(fault)) from fault
+        return bool(self._parser._reader.has_data())  # noqa: SLF001 - what redis-py itself asks first
 
     def _wrap_socket_with_ssl(self, sock: socket) -> Any:
-        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = ssl.create_default_context()
+        context.sslsocket_class = _AlertedSocket
+        context.check_hostname = self.check_hostname
         if self.ca_certs:
             with _usable("tlsCaFile", self.ca_certs):
-                trial.load_verify_locations(cafile=self.ca_certs)
+                context.load_verify_locations(cafile=self.ca_certs)
         if self.certfile and self.keyfile:
             for setting, path in (("tlsCertFile", self.certfile), ("tlsKeyFile", self.keyfile)):
                 with _usable(setting, path):
                     Path(path).read_bytes()
             with _usable("tlsCertFile", f"{self.certfile}, with tlsKeyFile {self.keyfile},"):
                 # A key with a passphrase is refused: without this, OpenSSL would ask for it on the terminal.
-                trial.load_cert_chain(self.certfile, self.keyfile, password="")
-        return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+                context.load_cert_chain(self.certfile, self.keyfile, password="")
+        return context.wrap_socket(sock, server_hostname=self.host)
 
 
 def tls_reason(fault: BaseException) -> str | None:
