@@ -27,11 +27,12 @@ from worker.stores.layout import context_hash
 
 MEMBERS: Final = 100_000
 QUICK_MEMBERS: Final = 10_000
+FEWEST_MEMBERS: Final = 3_000
 # How much of the table the small cohort is.
 SMALL: Final = 100
 CHANGED: Final = 20
-# Of a cohort too large for one fold, the table also sees portions.
-PORTIONS: Final = 5
+# A drain folds what lies in the log: all of a cohort, parts of it, or one payload of a hundred as each arrives.
+PORTIONS: Final = (5, 100)
 # To find out how much of the table a patch is, a stretch of it is read: two or three units, whatever the patch's size.
 LOOK_UNITS: Final = 3
 
@@ -163,7 +164,10 @@ def measure_updates(server: DynamoDBServer, members: int) -> Iterator[Step]:
     with _table(server, "update") as table:
         yield table.send("first sync", "cohort", cohort, new=members, most_writes=1)
         yield table.send("re-sent, unchanged: all of the table", "cohort", cohort, most_reads=0.1, most_writes=0)
-        yield table.send(f"the same in {PORTIONS} patches", "cohort", cohort, portions=PORTIONS, most_writes=0)
+        for portions in PORTIONS:
+            most_reads = 1 + LOOK_UNITS * portions / members
+            what = f"the same in {portions} patches"
+            yield table.send(what, "cohort", cohort, portions=portions, most_reads=most_reads, most_writes=0)
         yield table.send("re-sent, 5 % are new", "cohort", later, new=replaced, most_writes=0.05)
         yield table.send("first sync: 1 % of the table", "few", few, new=len(few), most_writes=1)
         most_reads = 1 + LOOK_UNITS / len(few)
@@ -180,14 +184,16 @@ def measure_transactions(server: DynamoDBServer, members: int) -> Iterator[Step]
 
 def table_of(steps: Sequence[Step]) -> str:
     """What was measured, for people."""
-    columns = "{:<42}{:>9}{:>15}{:>14}{:>11}{:>10}"
-    head = columns.format("", "members", "writes/member", "reads/member", "requests", "seconds")
+    columns = "{:<40}{:>9}{:>15}{:>9}{:>14}{:>9}{:>10}{:>9}"
+    head = columns.format("", "members", "writes/member", "at most", "reads/member", "at most", "requests", "seconds")
     lines = (
         columns.format(
             step.what,
             f"{step.members:,}",
             f"{step.writes:.2f}",
+            "" if step.most_writes is None else f"{step.most_writes:g}",
             f"{step.reads:.4f}",
+            "" if step.most_reads is None else f"{step.most_reads:g}",
             f"{step.charged.requests:,}",
             f"{step.seconds:.1f}",
         )
@@ -203,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--members", type=int, help="so many members")
     options = parser.parse_args(arguments)
     members = options.members or (QUICK_MEMBERS if options.quick else MEMBERS)
+    if members < FEWEST_MEMBERS:
+        parser.error(f"at least {FEWEST_MEMBERS:,} members: of fewer, a look at the table is a notable part")
     os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     runs: list[tuple[Callable[[], Any], Callable[[Any, int], Iterator[Step]]]] = [
         (Dynalite, measure_updates),
