@@ -101,7 +101,7 @@ def _read(url: str) -> dict[str, Any]:
     if others and mode == "standalone":
         raise ValueError
     fields["nodes"] = tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in others)
-    path = parts.path.strip("/")
+    path = parts.path.removeprefix("/").rstrip("/")
     if mode == "sentinel":
         service, _, path = path.partition("/")
         fields["service"] = unquote(service)
