@@ -3,7 +3,7 @@
     with LaunchDarklyServer() as server:
         store = LaunchDarklyStore(server.configuration())      # server.url, server.token, server.project, …
         server.members("beta")                                 # context keys that are included
-        server.segments                                        # what it holds, by key: ``StoredSegment``
+        server.segments                                        # what it holds, by key: see launchdarkly_environment
         server.requests                                        # what was asked, in order: method, path, status, body
         server.limit(route=5, window_s=0.5)                    # and overall=…, token=…; LaunchDarkly's headers tell
         server.answer_next(503, applied=True, matching="/contexts")   # also None: it takes the request and hangs up
@@ -18,26 +18,22 @@ tells by how many requests a window was overrun at most; ``skew_s`` puts its clo
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from launchdarkly_environment import LaunchDarklyEnvironment, Refused
 from pydantic import SecretStr
 
 from worker.model import LaunchDarklyStoreConfiguration
 
-_KEY: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_TAG: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-_CLAUSE: Final = re.compile(r'(tags) anyOf (\[[^]]*\])|(unbounded) equals (true|false)|(query) equals "([^"]*)"')
 _MESSAGES: Final = {
     400: ("invalid_request", "Invalid request body"),
     401: ("unauthorized", "Invalid access token"),
@@ -60,31 +56,6 @@ class SeenRequest(NamedTuple):
 
 
 @dataclass
-class StoredSegment:
-    """A segment, as LaunchDarkly keeps it."""
-
-    key: str
-    name: str
-    description: str = ""
-    tags: list[str] = field(default_factory=list)
-    unbounded: bool = True
-    context_kind: str = "user"
-    included: set[str] = field(default_factory=set)
-    excluded: set[str] = field(default_factory=set)
-    version: int = 1
-    generation: int = 1
-    creation_ms: int = 0
-    deleted: bool = False
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, message: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-@dataclass
 class _Order:
     """A fault that somebody ordered; ``status`` None hangs up without an answer."""
 
@@ -96,31 +67,23 @@ class _Order:
     times: int
 
 
-class LaunchDarklyServer:
+class LaunchDarklyServer(LaunchDarklyEnvironment):
     """See the module."""
 
-    project = "default"
-    environment = "production"
     token = "api-00000000-stand-in-token"
 
     def __init__(self) -> None:
-        self.segments: dict[str, StoredSegment] = {}
-        self.refuses: Callable[[str], bool] = lambda _key: False
+        super().__init__()
         self.skew_s = 0.0
         self.tells_date = True
-        self.failed_test_status = 409
         self.throttled = self.most_over = 0
-        self._forbidden: set[str] = set()
         self._requests: list[SeenRequest] = []
         self._orders: list[_Order] = []
         self._limits: dict[str, int] = {}
         self._window_s = 10.0
         self._windows: dict[str, tuple[int, int]] = {}
-        self._generations: dict[str, int] = {}
         self._hanging: str | None = None
         self._released = threading.Event()
-        self._lock = threading.RLock()
-        self._milliseconds = itertools.count(int(time.time() * 1000))
         handler = type("Handler", (_Handler,), {"stand_in": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -155,28 +118,9 @@ class LaunchDarklyServer:
         }
         return LaunchDarklyStoreConfiguration.model_validate(fields | changes)
 
-    def members(self, key: str) -> set[str]:
-        """Who is included in a segment; nobody, where there is none."""
-        with self._lock:
-            return set(self.segments[key].included) if key in self.segments else set()
-
     def count(self, method: str, ending: str = "") -> int:
         """How many requests of that method were made, to paths that end so."""
         return sum(seen.method == method and seen.path.endswith(ending) for seen in self.requests)
-
-    def put(self, key: str, **fields: Any) -> StoredSegment:
-        """Make a segment as a person does, in place of any other."""
-        with self._lock:
-            self._generations[key] = self._generations.get(key, 0) + 1
-            made = StoredSegment(key, fields.pop("name", key), **fields)
-            made.generation, made.creation_ms = self._generations[key], next(self._milliseconds)
-            self.segments[key] = made
-            return made
-
-    def delete(self, key: str) -> None:
-        """Delete a segment as a person does."""
-        with self._lock:
-            del self.segments[key]
 
     def limit(
         self,
@@ -216,14 +160,6 @@ class LaunchDarklyServer:
         """End ``hang``."""
         self._hanging = None
         self._released.set()
-
-    def forbid(self, *actions: str) -> None:
-        """Let the token not do these: createSegment, deleteSegment, updateDescription, updateIncluded, viewProject."""
-        self._forbidden.update(actions)
-
-    def allow(self) -> None:
-        """End ``forbid``."""
-        self._forbidden.clear()
 
     # What the handler calls, in this order.
 
@@ -274,150 +210,16 @@ class LaunchDarklyServer:
 
     def _let_in(self, through: bool, token: str | None) -> None:
         if not through:
-            raise _Refused(429)
+            raise Refused(429)
         if token != self.token:
-            raise _Refused(401)
+            raise Refused(401)
 
     def _obey(self, order: _Order | None, apply: Callable[[], tuple[int, Any]]) -> tuple[int, Any]:
         if order is None:
             return apply()
         if order.applied:
             apply()
-        raise _Refused(order.status or 0)
-
-    def _apply(self, method: str, parts: list[str], query: dict[str, str], body: Any) -> tuple[int, Any]:
-        with self._lock:
-            if parts[:3] != ["api", "v2", "segments"] or len(parts) not in {5, 6, 7, 8}:
-                raise _Refused(404)
-            if parts[3:5] != [self.project, self.environment]:
-                raise _Refused(404, "Environment or project not found")
-            rest = parts[5:]
-            if not rest:
-                return self._list(query) if method == "GET" else self._create(method, body)
-            segment = self.segments.get(rest[0])
-            if segment is None:
-                self._may({"GET": "viewProject", "POST": "updateIncluded"}.get(method, "viewProject"))
-                raise _Refused(404)
-            if len(rest) == 1:
-                return self._one(method, segment, query, body)
-            if rest[1] not in {"contexts", "users"}:
-                raise _Refused(404)
-            return self._membership(method, segment, rest[2] if len(rest) > 2 else None, body)
-
-    def _may(self, action: str) -> None:
-        if action in self._forbidden:
-            raise _Refused(403)
-
-    def _list(self, query: dict[str, str]) -> tuple[int, Any]:
-        self._may("viewProject")
-        found = sorted(self.segments.values(), key=lambda segment: segment.creation_ms)
-        told, rest = query.get("filter", ""), query.get("filter", "")
-        for clause in _CLAUSE.finditer(told):
-            rest = rest.replace(clause[0], "", 1)
-            if clause[1]:
-                found = [segment for segment in found if set(json.loads(clause[2])) & set(segment.tags)]
-            elif clause[3]:
-                found = [segment for segment in found if segment.unbounded == (clause[4] == "true")]
-            else:
-                found = [segment for segment in found if clause[6] in segment.key]
-        if rest.strip(",() "):
-            raise _Refused(400, "invalid filter")
-        offset, most = int(query.get("offset", 0)), min(int(query.get("limit", 20)), 20)
-        root = {"self": {"href": f"/api/v2/segments/{self.project}/{self.environment}", "type": "application/json"}}
-        page = [self._shown(segment) for segment in found[offset : offset + most]]
-        return 200, {"_links": root, "items": page, "totalCount": len(found)}
-
-    def _create(self, method: str, body: Any) -> tuple[int, Any]:
-        if method != "POST":
-            raise _Refused(405)
-        self._may("createSegment")
-        if not isinstance(body, dict) or not _KEY.fullmatch(str(body.get("key", ""))) or not body.get("name"):
-            raise _Refused(400)
-        if body["key"] in self.segments:
-            raise _Refused(409, f"Segment {body['key']} already exists")
-        tags = body.get("tags", [])
-        if not all(_TAG.fullmatch(tag) for tag in tags):
-            raise _Refused(400)
-        made = self.put(
-            body["key"],
-            name=body["name"],
-            description=body.get("description", ""),
-            tags=tags,
-            unbounded=bool(body.get("unbounded")),
-            context_kind=body.get("unboundedContextKind", "user"),
-        )
-        return 201, self._shown(made)
-
-    def _one(self, method: str, segment: StoredSegment, query: dict[str, str], body: Any) -> tuple[int, Any]:
-        if method == "GET":
-            self._may("viewProject")
-            return 200, self._shown(segment)
-        if method == "DELETE":
-            self._may("deleteSegment")
-            del self.segments[segment.key]
-            return 204, None
-        if method != "PATCH":
-            raise _Refused(405)
-        self._may("updateDescription")
-        if not isinstance(body, dict) or not isinstance(body.get("patch"), list):
-            raise _Refused(400)
-        changed = self._shown(segment)
-        for operation in body["patch"]:
-            name = operation["path"].removeprefix("/")
-            if operation["op"] == "test":
-                if changed.get(name) != operation["value"]:
-                    raise _Refused(self.failed_test_status)
-            elif operation["op"] == "replace" and name in {"description", "name", "tags"}:
-                changed[name] = operation["value"]
-            else:
-                raise _Refused(400)
-        if query.get("dryRun") != "true":
-            segment.description, segment.name, segment.tags = changed["description"], changed["name"], changed["tags"]
-            segment.version += 1
-        return 200, changed
-
-    def _membership(self, method: str, segment: StoredSegment, context_key: str | None, body: Any) -> tuple[int, Any]:
-        if not segment.unbounded:
-            raise _Refused(400, "standard segments are not supported")
-        if method == "GET" and context_key is not None:
-            self._may("viewProject")
-            included, excluded = context_key in segment.included, context_key in segment.excluded
-            return 200, {"userKey": context_key, "included": included, "excluded": excluded}
-        if method != "POST" or context_key is not None:
-            raise _Refused(405)
-        self._may("updateIncluded")
-        changes = {
-            (side, verb): (body.get(side) or {}).get(verb) or []
-            for side in ("included", "excluded")
-            for verb in ("add", "remove")
-        }
-        if any(not isinstance(key, str) or not key or self.refuses(key) for keys in changes.values() for key in keys):
-            raise _Refused(400)
-        segment.included |= set(changes["included", "add"])
-        segment.included -= set(changes["included", "remove"])
-        segment.excluded |= set(changes["excluded", "add"])
-        segment.excluded -= set(changes["excluded", "remove"])
-        segment.version += 1
-        return 204, None
-
-    def _shown(self, segment: StoredSegment) -> dict[str, Any]:
-        href = f"/api/v2/segments/{self.project}/{self.environment}/{segment.key}"
-        shown: dict[str, Any] = {
-            "key": segment.key,
-            "name": segment.name,
-            "description": segment.description,
-            "tags": list(segment.tags),
-            "creationDate": segment.creation_ms,
-            "lastModifiedDate": segment.creation_ms,
-            "rules": [],
-            "version": segment.version,
-            "deleted": segment.deleted,
-            "generation": segment.generation,
-            "_links": {"self": {"href": href, "type": "application/json"}},
-        }
-        if segment.unbounded:
-            shown |= {"unbounded": True, "unboundedContextKind": segment.context_kind}
-        return shown
+        raise Refused(order.status or 0)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -460,8 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
         server._wait(address.path)
         try:
             server._let_in(through, self.headers.get("Authorization"))
-            status, answer = server._obey(order, lambda: server._apply(method, parts, query, body))
-        except _Refused as refused:
+            status, answer = server._obey(order, lambda: server.apply(method, parts, query, body))
+        except Refused as refused:
             status = refused.status
             code, message = _MESSAGES.get(status, ("internal_service_error", "Internal service error"))
             answer = {"code": code, "message": refused.message or message, "id": str(uuid.uuid4())}
