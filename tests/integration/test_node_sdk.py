@@ -32,13 +32,29 @@ CASES = [
 
 
 @dataclass
+class Node:
+    """``read.mjs``, which makes a client of its own for each question."""
+
+    process: subprocess.Popen[str]
+
+    def ask(self, question: dict[str, Any]) -> Any:
+        """Its answer; whatever goes wrong ends it, and it has said why on stderr."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(question) + "\n")
+        answer = self.process.stdout.readline()
+        assert answer, "Node has ended"
+        return json.loads(answer)
+
+
+@dataclass
 class Place:
     """A store that we write, and how Node is told where it is."""
 
     subject: Subject
     told: dict[str, Any]
     sdk: str
-    script: list[str]
+    node: Node
 
     def refresh(self, age_ms: int = 0) -> None:
         """Set the store's freshness to now, or to some time ago."""
@@ -50,11 +66,7 @@ class Place:
         """What ``read.mjs`` answers."""
         segments = [{"key": key, "generation": generation} for key, generation in SEGMENTS.items()]
         asked = {"sdk": self.sdk, "store": self.told, "segments": segments, "contexts": list(contexts)}
-        done = subprocess.run(
-            self.script, input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout)
+        return self.node.ask(asked)
 
     def memberships(self, contexts: Sequence[str]) -> dict[str, set[str]]:
         """The refs that Node takes each context to be in, all evaluated HEALTHY; the Python SDK says the same."""
@@ -70,11 +82,14 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def node_script() -> list[str]:
+def node(aws_credentials: None) -> Iterator[Node]:
     try:
-        return installed("read.mjs")
+        script = installed("read.mjs")
     except Missing as missing:
         skip_or_fail(str(missing))
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        yield Node(process)
+        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +108,20 @@ def on_table(strict_dynamodb: DynamoDBServer) -> Iterator[Callable[[str], Subjec
 
 
 @pytest.fixture(params=CASES, ids="-".join)
-def place(request: pytest.FixtureRequest, node_script: list[str]) -> Place:
+def place(request: pytest.FixtureRequest, node: Node) -> Place:
     sdk, kind, prefix = request.param
     if kind == "redis":
         server = request.getfixturevalue("valkey")
         subject = request.getfixturevalue("on_valkey")(prefix)
-        return Place(subject, {"kind": "redis", "url": server.url, "prefix": prefix}, sdk, node_script)
+        return Place(subject, {"kind": "redis", "url": server.url, "prefix": prefix}, sdk, node)
     if kind == "cluster":
         nodes = [{"host": host, "port": port} for host, port, _ in request.getfixturevalue("redis_cluster").nodes]
         subject = request.getfixturevalue("on_nodes")(prefix)
-        return Place(subject, {"kind": "cluster", "nodes": nodes, "prefix": prefix}, sdk, node_script)
+        return Place(subject, {"kind": "cluster", "nodes": nodes, "prefix": prefix}, sdk, node)
     server = request.getfixturevalue("strict_dynamodb")
     subject = request.getfixturevalue("on_table")(prefix)
     where = {"table": "node-sdk", "region": server.region, "endpoint": server.url}
-    return Place(subject, {"kind": "dynamodb", "prefix": prefix, **where}, sdk, node_script)
+    return Place(subject, {"kind": "dynamodb", "prefix": prefix, **where}, sdk, node)
 
 
 def test_node_reads_who_is_in_what_and_who_has_left(place: Place) -> None:

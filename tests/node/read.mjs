@@ -1,4 +1,4 @@
-// What LaunchDarkly's SDKs for Node make of a big segment store. One JSON object on stdin:
+// What LaunchDarkly's SDKs for Node make of a big segment store. Each line of stdin is one JSON object:
 //
 //   sdk       "9" (@launchdarkly/node-server-sdk) or "6" (launchdarkly-node-server-sdk)
 //   store     {kind: "redis", url, prefix}, {kind: "cluster", nodes: [{host, port}], prefix}
@@ -6,26 +6,26 @@
 //   segments  [{key, generation}]
 //   contexts  context keys, all of the kind user
 //
-// and one on stdout: {status: {available, stale}, contexts: {key: {segments: [keys], statuses: [bigSegmentsStatus]}}}.
-// Flags come from memory, nothing is sent anywhere: the client evaluates one flag for each segment.
+// and so is each line of stdout:
+//
+//   {status: {available, stale}, contexts: {key: {segments: [keys], statuses: [bigSegmentsStatus]}}}
+//
+// Flags come from memory, nothing is sent anywhere: a new client evaluates one flag for each segment.
 import { createRequire } from "node:module";
-import { text } from "node:stream/consumers";
+import { createInterface } from "node:readline";
 
 const require = createRequire(import.meta.url);
 
-function bigSegmentStore({ kind, ...where }) {
-  if (kind === "redis") {
-    const { RedisBigSegmentStore } = require("@launchdarkly/node-server-sdk-redis");
-    return RedisBigSegmentStore({ redisOpts: where.url, prefix: where.prefix });
+function openStore({ kind, ...where }) {
+  if (kind === "dynamodb") {
+    const { DynamoDBBigSegmentStore } = require("launchdarkly-node-server-sdk-dynamodb");
+    const clientOptions = { region: where.region, endpoint: where.endpoint };
+    return [DynamoDBBigSegmentStore(where.table, { clientOptions, prefix: where.prefix }), () => {}];
   }
-  if (kind === "cluster") {
-    const { RedisBigSegmentStore } = require("@launchdarkly/node-server-sdk-redis");
-    const { Cluster } = require("ioredis");
-    return RedisBigSegmentStore({ client: new Cluster(where.nodes), prefix: where.prefix });
-  }
-  const { DynamoDBBigSegmentStore } = require("launchdarkly-node-server-sdk-dynamodb");
-  const clientOptions = { region: where.region, endpoint: where.endpoint };
-  return DynamoDBBigSegmentStore(where.table, { clientOptions, prefix: where.prefix });
+  const { RedisBigSegmentStore } = require("@launchdarkly/node-server-sdk-redis");
+  if (kind === "redis") return [RedisBigSegmentStore({ redisOpts: where.url, prefix: where.prefix }), () => {}];
+  const client = new (require("ioredis").Cluster)(where.nodes);
+  return [RedisBigSegmentStore({ client, prefix: where.prefix }), () => client.disconnect()];
 }
 
 const segmentOf = ({ key, generation }) => ({
@@ -50,7 +50,7 @@ const flagsInMemory = (segments) => (config) => ({
   close() {},
 });
 
-async function testData(segments) {
+function testData(segments) {
   const { TestData } = require("@launchdarkly/node-server-sdk").integrations;
   const data = new TestData();
   for (const segment of segments) {
@@ -60,25 +60,33 @@ async function testData(segments) {
   return data.getFactory();
 }
 
-const { sdk, store, segments, contexts } = JSON.parse(await text(process.stdin));
-const { init, basicLogger } = require(sdk === "6" ? "launchdarkly-node-server-sdk" : "@launchdarkly/node-server-sdk");
-const client = init("sdk-key", {
-  sendEvents: false,
-  diagnosticOptOut: true,
-  logger: basicLogger({ level: "warn", destination: console.error }),
-  updateProcessor: sdk === "6" ? flagsInMemory(segments) : await testData(segments),
-  bigSegments: { store: bigSegmentStore(store) },
-});
-await client.waitForInitialization({ timeout: 20 });
-
-const found = {};
-for (const key of contexts) {
-  const context = sdk === "6" ? { key } : { kind: "user", key };
-  const details = await Promise.all(segments.map((each) => client.variationDetail(each.key, context, null)));
-  found[key] = {
-    segments: segments.filter((_, index) => details[index].value === true).map((each) => each.key),
-    statuses: [...new Set(details.map(({ reason }) => reason.bigSegmentsStatus ?? reason.kind))],
-  };
+async function read({ sdk, store, segments, contexts }) {
+  const { init, basicLogger } = require(sdk === "6" ? "launchdarkly-node-server-sdk" : "@launchdarkly/node-server-sdk");
+  const [bigSegmentStore, closeStore] = openStore(store);
+  const client = init("sdk-key", {
+    sendEvents: false,
+    diagnosticOptOut: true,
+    logger: basicLogger({ level: "warn", destination: console.error }),
+    updateProcessor: sdk === "6" ? flagsInMemory(segments) : testData(segments),
+    bigSegments: { store: bigSegmentStore },
+  });
+  await client.waitForInitialization({ timeout: 20 });
+  const found = {};
+  for (const key of contexts) {
+    const context = sdk === "6" ? { key } : { kind: "user", key };
+    const details = await Promise.all(segments.map((each) => client.variationDetail(each.key, context, null)));
+    found[key] = {
+      segments: segments.filter((_, index) => details[index].value === true).map((each) => each.key),
+      statuses: [...new Set(details.map(({ reason }) => reason.bigSegmentsStatus ?? reason.kind))],
+    };
+  }
+  const { available, stale } = await client.bigSegmentStoreStatusProvider.requireStatus();
+  client.close();
+  closeStore();
+  return { status: { available, stale }, contexts: found };
 }
-const { available, stale } = await client.bigSegmentStoreStatusProvider.requireStatus();
-process.stdout.write(JSON.stringify({ status: { available, stale }, contexts: found }), () => process.exit(0));
+
+for await (const line of createInterface({ input: process.stdin })) {
+  process.stdout.write(`${JSON.stringify(await read(JSON.parse(line)))}\n`);
+}
+process.exit(0);
