@@ -13,6 +13,7 @@ from servers import DynamoDBServer, MotoServer
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores import dynamodb_sender, dynamodb_session
 from worker.stores.dynamodb import DynamoDBStore
+from worker.stores.dynamodb_plan import find_members
 from worker.stores.layout import context_hash, context_hashes
 
 REF, OTHER_REF = "beta-users.g1", "vip.g3"
@@ -100,7 +101,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]],
     """Have something happen between the reading of the next patch and its writing."""
 
     def happen(event: Callable[[], None]) -> None:
-        read = dynamodb_session.find_members
+        read = find_members
 
         def read_then_happen(*arguments: Any, **named: Any) -> Any:
             monkeypatch.setattr(dynamodb_session, "find_members", read)

@@ -48,7 +48,6 @@ _ADVICE: dict[str, tuple[Fault, str]] = {
     "ThrottlingException": ("transient", "the table is throttled; raise its capacity"),
     "RequestLimitExceeded": ("transient", "the account is throttled; raise its DynamoDB quota"),
     "TransactionConflictException": ("transient", "others' transactions hold an item; see who else writes there"),
-    # Every transaction of ours has a token of its own and is sent once: something between here and AWS repeats.
     "TransactionInProgressException": ("transient", "a request was repeated on its way; see the proxies to AWS"),
 }
 _WRONG_KEYS: tuple[Fault, str] = ("configuration", "the table's keys must be the strings namespace and key")
@@ -202,9 +201,10 @@ def _is_of_keys(message: str) -> bool:
 
 def _may_have_landed(fault: BotoCoreError | ClientError) -> bool:
     if isinstance(fault, ClientError):
-        # An internal error says nothing about whether the write was done.
+        # An internal error says nothing about whether the write was done; and a transaction of ours that is in progress
+        # is one that we know nothing else of: each has a token of its own, and is sent once.
         status: int = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= _FIRST_SERVER_ERROR
+        return status >= _FIRST_SERVER_ERROR or _code(fault) == "TransactionInProgressException"
     # The rest of botocore's own errors comes before the request is sent: no credentials, no connection.
     return isinstance(fault, HTTPClientError | SSLError)
 

@@ -29,6 +29,8 @@ _DEEPEST_CUT: Final = 0.5
 _GROWTH: Final = 0.03
 _FASTEST_GROWTH: Final = 1.0
 _DOUBLES_IN_S: Final = 5.0
+# What the table took when it was too much is where growth becomes slow; it is believed less with each later refusal.
+_FORGOTTEN: Final = 0.8
 # A rate that is not used by this part says nothing of the table, and does not grow.
 _USED: Final = 0.7
 _SLOWEST: Final = 1.0
@@ -44,6 +46,7 @@ class Pace:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._rate: float | None = None
+        self._limit = 0.0
         self._next_turn = 0.0
         self._taken = self._refused = 0.0
         self._judged_at = self._heard_at = self._cut_at = self._taken_at = clock()
@@ -101,7 +104,7 @@ class Pace:
         """The table takes nothing at all, which is no pace: when it is back, begin anew."""
         with self._lock:
             self._rate = None
-            self._taken = self._refused = 0
+            self._limit = self._taken = self._refused = 0
             self._judged_at = self._cut_at = self._clock()
 
     def _judge(self) -> None:
@@ -114,8 +117,11 @@ class Pace:
         if self._refused:
             least = _SLOWEST if self._rate is None else max(_SLOWEST, self._rate * _DEEPEST_CUT)
             self._rate = max(least, _CUT * measured)
+            self._limit = max(measured, self._limit * _FORGOTTEN)
             self._cut_at = now
         elif self._rate is not None and measured >= _USED * self._rate:
             growth = min(_FASTEST_GROWTH, _GROWTH * 2 ** ((now - self._cut_at) / _DOUBLES_IN_S))
+            if self._rate < _CUT * self._limit:
+                growth = _FASTEST_GROWTH
             self._rate *= 1 + growth * elapsed_s
         self._judged_at, self._taken, self._refused = now, 0, 0

@@ -33,6 +33,8 @@ _TOGETHER: Final = 100
 _UNITS_TOGETHER: Final = 2.0
 # A window ends after this time, whatever is left of it: at a slow pace the caller is asked all the same.
 _WINDOW_S: Final = 1.0
+# A transaction is no more than the table takes in this time: a larger one would have to wait for all that it needs.
+_AT_ONCE_S: Final = 0.25
 # A table that takes nothing at all for so long is away.
 _PATIENCE_S: Final = 5.0
 # A request that was too much waits this long at most, so that a table is not overrun before its pace is known.
@@ -111,7 +113,7 @@ class Sender:
         """What to send next: one change, or some that may go together."""
         most, rate = _TOGETHER, self._pace.rate
         if rate is not None:
-            most = max(1, min(most, int(rate * _WINDOW_S / _UNITS_TOGETHER)))
+            most = max(1, min(most, int(rate * _AT_ONCE_S / _UNITS_TOGETHER)))
         with self._lock:
             portion: list[Change] = []
             while self._waiting and len(portion) < most:

@@ -40,6 +40,7 @@ def answered(code: str, status: int = 400, message: str = "quotes secret-key") -
         (answered("ResourceNotFoundException", 400), False),
         (answered("InternalServerError", 500), True),
         (answered("ServiceUnavailable", 503), True),
+        (answered("TransactionInProgressException", 400), True),
         (ReadTimeoutError(**ENDPOINT), True),
         (ConnectionClosedError(**ENDPOINT), True),
         (ConnectTimeoutError(**ENDPOINT), False),
