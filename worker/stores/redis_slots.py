@@ -125,6 +125,9 @@ def redirection_of(code: str | None, text: str, asked: Address) -> Redirection |
 
 def _address(node: Sequence[Any], asked: Address) -> Address:
     host = (node[0] or b"").decode()
+    if host == "?" and len(node) > 3:  # noqa: PLR2004 - further names: of a node that has no host name, the address
+        further = dict(zip(node[3][::2], node[3][1::2], strict=True))
+        host = further.get(b"ip", b"").decode()
     return Address(_host(host, asked), int(node[1]))
 
 

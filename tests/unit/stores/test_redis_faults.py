@@ -75,6 +75,32 @@ def test_a_refusal_says_how_soon_to_try_again_whoever_has_read_it(fault: str, ki
         assert unavailable(hiredis.ReplyError(fault), WHERE, of_a_member=True).fault == kind
 
 
+@pytest.mark.parametrize(
+    ("fault", "alone", "among_nodes"),
+    [
+        ("MOVED 3999 127.0.0.1:6381", "configuration", "transient"),
+        ("ASK 3999 127.0.0.1:6381", "configuration", "transient"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "configuration", "transient"),
+        ("CLUSTERDOWN The cluster is down", "configuration", "transient"),
+        ("READONLY You can't write against a read only replica.", "configuration", "transient"),
+        ("MASTERDOWN Link with MASTER is down", "configuration", "transient"),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "configuration", "configuration"),
+        ("NOAUTH Authentication required.", "configuration", "configuration"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "transient", "transient"),
+    ],
+)
+def test_what_one_server_is_set_up_wrongly_for_passes_by_itself_among_several(
+    fault: str, alone: str, among_nodes: str
+) -> None:
+    assert unavailable(hiredis.ReplyError(fault), WHERE).fault == alone
+    assert unavailable(hiredis.ReplyError(fault), WHERE, among_nodes=True).fault == among_nodes
+
+
+def test_a_node_of_a_cluster_says_how_the_url_of_a_cluster_begins() -> None:
+    for reply in ("MOVED 3999 127.0.0.1:6381", "CLUSTERDOWN The cluster is down", "CROSSSLOT Keys in request"):
+        assert "redis+cluster://" in str(unavailable(parse_error(reply), WHERE))
+
+
 def test_a_key_of_another_type_is_one_contexts_trouble_or_the_whole_stores() -> None:
     spoilt = parse_error("WRONGTYPE Operation against a key holding the wrong kind of value")
     assert unavailable(spoilt, WHERE, of_a_member=True).fault == "item"

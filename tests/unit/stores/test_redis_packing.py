@@ -20,3 +20,9 @@ def test_bulk_packed_commands_are_byte_for_byte_those_of_redis_py(prefix: str, m
 
 def test_nobody_to_write_is_nothing_to_send() -> None:
     assert pack_commands(b"SREM", "launchdarkly", [], "beta-users.g1") == b""
+
+
+def test_asking_stands_in_front_of_each_command() -> None:
+    hashes = context_hashes(["ann", "bob"])
+    one_by_one = [redis.Connection().pack_command("ASKING")[0] + pack_commands(b"SADD", "p", [h], "r") for h in hashes]
+    assert pack_commands(b"SADD", "p", hashes, "r", asking=True) == b"".join(one_by_one)
