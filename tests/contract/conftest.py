@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from cluster_proxy import ClusterProxy
+from dynamodb_local import Dynalite
 from redis_cluster import RedisCluster
 from servers import DynamoDBServer, FakeRedisServer, ValkeyServer
 
@@ -51,3 +52,9 @@ def moto_subjects(moto_server: DynamoDBServer) -> Iterator[Subjects]:
 @pytest.fixture(scope="module")
 def strict_subjects(strict_dynamodb: DynamoDBServer) -> Iterator[Subjects]:
     yield from on_dynamodb("strict", strict_dynamodb)
+
+
+@pytest.fixture(scope="module")
+def transact_subjects(strict_dynamodb: DynamoDBServer, moto_server: DynamoDBServer) -> Iterator[Subjects]:
+    """The write mode ``transact``; dynalite has no transactions."""
+    yield from on_dynamodb("transact", moto_server if isinstance(strict_dynamodb, Dynalite) else strict_dynamodb)

@@ -35,9 +35,10 @@ PREFIXES: Final[Mapping[str, Mapping[str, str]]] = {
     "cluster": _BOTH | {"tag": "{ours}"},
     "moto": {"": "", "prefix": "ours"},
     "strict": {"": "", "prefix": "ours"},
+    "transact": {"prefix": "ours"},
 }
 # Members in a window: fakeredis answers slowly, emulators of DynamoDB some hundred requests a second.
-_WINDOWS: Final = {"fakeredis": 50, "redis": 500, "valkey": 500, "cluster": 300, "moto": 5, "strict": 5}
+_WINDOWS: Final = {"fakeredis": 50, "redis": 500, "valkey": 500, "cluster": 300, "moto": 5, "strict": 5, "transact": 5}
 
 
 def _on(*kinds: str) -> list[str]:
@@ -45,7 +46,7 @@ def _on(*kinds: str) -> list[str]:
 
 
 ON_REDIS: Final = _on("fakeredis", "redis", "valkey", "cluster")
-ON_DYNAMODB: Final = _on("moto", "strict")
+ON_DYNAMODB: Final = _on("moto", "strict", "transact")
 READ_BY_SDKS: Final = [*ON_REDIS, *ON_DYNAMODB]
 ALL: Final = ["memory", *READ_BY_SDKS]
 
@@ -233,15 +234,20 @@ def _redis_subjects(
         yield in_an_empty_place
 
 
-def on_dynamodb(kind: str, server: DynamoDBServer, table: str = "store-contract") -> Iterator[Subjects]:
+def on_dynamodb(kind: str, server: DynamoDBServer, table: str = "") -> Iterator[Subjects]:
     """Subjects on one table. Their clients last: they take longer to make than a test."""
+    table = table or f"contract-{kind}"
     where = {"region_name": server.region, "endpoint_url": server.url}
     with ExitStack() as stack:
         client = stack.enter_context(closing(server.client()))
 
         def open_subject(prefix: str) -> Subject:
             configuration = DynamoDBStoreConfiguration(
-                tableName=table, region=server.region, endpoint=server.url, prefix=prefix
+                tableName=table,
+                region=server.region,
+                endpoint=server.url,
+                prefix=prefix,
+                writeMode="transact" if kind == "transact" else "update",
             )
             store = DynamoDBStore(configuration, window=_WINDOWS[kind])
             stack.callback(store.close)
