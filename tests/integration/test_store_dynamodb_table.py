@@ -163,6 +163,7 @@ def test_the_check_of_a_store_with_transactions_tries_one_and_writes_nothing(
     store._client = Refusing(store._open_client(), "transact_write_items")  # type: ignore[assignment]
     [fault] = store.check()
     assert "TransactWriteItems: it answered AccessDeniedException" in fault
+    assert "UpdateItem and DeleteItem in transactions" in fault
     store.close()
 
 

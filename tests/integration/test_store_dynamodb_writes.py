@@ -142,12 +142,13 @@ def test_removing_those_who_have_no_item_makes_none(store: DynamoDBStore, table:
     assert table.items() == {}
 
 
+@pytest.mark.parametrize("members", [FEW, MANY], ids=["few", "many"])
 def test_items_that_older_versions_left_empty_are_taken_away_when_they_are_met(
-    store: DynamoDBStore, table: Table
+    store: DynamoDBStore, table: Table, members: list[str]
 ) -> None:
-    for member in MANY:
+    for member in members:
         table.put(member)
-    assert write(store, [], MANY) == WriteCounts(0, 0)
+    assert write(store, [], members) == WriteCounts(0, 0)
     assert table.items() == {}
 
 

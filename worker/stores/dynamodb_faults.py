@@ -52,8 +52,13 @@ _ADVICE: dict[str, tuple[Fault, str]] = {
 }
 _WRONG_KEYS: tuple[Fault, str] = ("configuration", "the table's keys must be the strings namespace and key")
 _REFUSED: tuple[Fault, str] = ("configuration", "it takes none of our requests; see who else uses the table, and how")
-# The operations that make a table.
-_OF_TABLES = "CreateTable and DescribeTable"
+# What operations that segsync does not always need are permitted by.
+_PERMITTED_APART = {
+    "CreateTable": "CreateTable and DescribeTable",
+    "DescribeTable": "CreateTable and DescribeTable",
+    # There is no permission of that name.
+    "TransactWriteItems": "UpdateItem and DeleteItem in transactions, too, or take the write mode update",
+}
 # What DynamoDB says of a key that is not the table's, in its several words.
 _OF_KEYS = (
     "does not match the schema",
@@ -214,8 +219,8 @@ def _judge(fault: BotoCoreError | ClientError) -> tuple[Fault, str]:
         code = _code(fault)
         if code == "ValidationException":
             kind, advice = _WRONG_KEYS if _is_of_keys(_message(fault)) else _REFUSED
-        elif code == "AccessDeniedException" and fault.operation_name in _OF_TABLES:
-            kind, advice = "configuration", f"access is denied; allow {_OF_TABLES}"
+        elif code == "AccessDeniedException" and fault.operation_name in _PERMITTED_APART:
+            kind, advice = "configuration", f"access is denied; allow {_PERMITTED_APART[fault.operation_name]}"
         else:
             kind, advice = _ADVICE.get(code, ("transient", "see the documentation of this AWS error"))
         return kind, f"it answered {code}: {advice}"

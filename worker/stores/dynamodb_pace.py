@@ -73,9 +73,10 @@ class Pace:
         """
         with self._lock:
             now = self._clock()
-            if now - self._heard_at > _LONGEST_S and not self._refused:
+            if now - self._heard_at > _LONGEST_S:
                 # Nobody has written for a while: that says nothing of what the table takes.
-                self._judged_at, self._taken, self._heard_at = now, 0, now
+                self._judged_at = self._heard_at = now
+                self._taken = self._refused = 0
             turn = now if self._rate is None else max(now, self._next_turn)
             if self._rate is not None and turn < until:
                 self._next_turn = turn + units / self._rate

@@ -53,7 +53,7 @@ class Sent:
     Attributes:
         refused: whom the table will not take.
         taken: how many changes are complete.
-        unexplained: the fault of those who were refused for a reason that may be anybody's, and how many there were.
+        unexplained: faults of members who were refused for a reason that may be anybody's; the first of them.
         throttled: the last fault of that kind.
     """
 
@@ -196,7 +196,7 @@ class Sender:
     def _refused(self, fault: ClientError, refusal: Refusal, change: Change) -> None:
         with self._lock:
             self.sent.refused.append(RefusedMember(change.hashed, refusal.reason))
-            if not refusal.is_the_items:
+            if not refusal.is_the_items and len(self.sent.unexplained) < _SUSPICIOUS:
                 self.sent.unexplained.append(fault)
 
     def _raise_faults(self, started: float) -> None:

@@ -182,6 +182,7 @@ def test_a_time_without_writes_says_nothing_of_the_table() -> None:
     pace.taken(0)
     rate = pace.rate
     assert rate is not None
+    pace.refused(1, sent_at=1.0)  # the last that was heard of it
     now[0] = 1_000.0
     pace.take_turn(1, until=1_001)
     for _ in range(30):

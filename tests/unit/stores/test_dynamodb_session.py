@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from worker.errors import Fault, Unavailable
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import dynamodb_sender
+from worker.stores import dynamodb_sender, dynamodb_session
 from worker.stores.dynamodb_faults import unavailable
 from worker.stores.dynamodb_pace import Pace
 from worker.stores.dynamodb_session import DynamoDBWriteSession
@@ -148,3 +149,24 @@ def test_when_others_are_taken_it_is(executor: ThreadPoolExecutor) -> None:
     members = [f"user-{number}" for number in range(100)]
     counts = session_of(Scripted(*refusals, None), executor).write(SegmentPatch("a.g1", members, []), lambda: None)
     assert (counts.added, len(counts.refused)) == (70, 30)
+
+
+def test_while_members_are_read_the_caller_is_asked_about_once_a_second(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(dynamodb_session, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    refs = {"included": {"SS": ["a.g1"]}}
+
+    class Slow:
+        """A client that takes half a second for each hundred members, all of whom are in."""
+
+        def batch_get_item(self, RequestItems: Any, **_: Any) -> Any:  # noqa: N803 - boto3's word
+            now[0] += 0.5
+            return {"Responses": {"t": [{"key": key["key"]} | refs for key in RequestItems["t"]["Keys"]]}}
+
+    asked: list[float] = []
+    members = [f"user-{number}" for number in range(900)]
+    counts = session_of(Slow(), executor).write(SegmentPatch("a.g1", members, []), lambda: asked.append(now[0]))
+    assert counts == WriteCounts(0, 0)
+    assert asked == [1.0, 2.0, 3.0, 4.0]
