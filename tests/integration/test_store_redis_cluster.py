@@ -511,6 +511,38 @@ def test_a_primary_that_comes_back_without_its_data_has_lost_the_sentinel(
     assert 0 < len(all_in(store)) < len(MEMBERS)
 
 
+def test_a_store_that_has_met_the_cluster_needs_none_of_the_nodes_that_are_named(own_cluster: RedisCluster) -> None:
+    named = own_cluster.primaries()[0]
+    store = RedisStore(RedisStoreConfiguration.from_url(f"redis+cluster://127.0.0.1:{named}"))
+    write(store, MEMBERS[:100])
+    own_cluster.kill(named)
+    assert until_it_answers(lambda: write(store, MEMBERS[100:200])) == WriteCounts(100, 0)
+    assert until_it_answers(lambda: write(store, MEMBERS[:200])).removed == 0
+    store.close()
+
+
+def test_a_user_of_the_cluster_with_just_what_it_needs(cluster: RedisCluster) -> None:
+    needed = "+sadd +srem +smembers +sismember +scan +get +set +del +eval +asking +cluster|slots +cluster|nodes"
+    for _, port, _ in cluster.nodes:
+        cluster.ask(port, "ACL", "SETUSER", "limited", "on", ">pass", "~launchdarkly:*", *needed.split())
+    url = cluster.url.replace("://", "://limited:pass@")
+    store = RedisStore(RedisStoreConfiguration.from_url(url))
+    assert store.check() == []
+    assert write(store, MEMBERS).added == len(MEMBERS)
+    assert store.set_synchronized_on(17, store.claim("ours", 1))
+    assert all_in(store) == set(context_hashes(MEMBERS))
+    with store.session() as session:
+        assert session.connection is None
+    for _, port, _ in cluster.nodes:
+        cluster.ask(port, "ACL", "SETUSER", "limited", "-cluster|slots")
+    store.close()
+    with pytest.raises(Unavailable, match="NOPERM") as raised:
+        write(store, MEMBERS)
+    assert raised.value.fault == "configuration"
+    for _, port, _ in cluster.nodes:
+        cluster.ask(port, "ACL", "DELUSER", "limited")
+
+
 def test_what_the_nodes_refuse_during_a_failover_passes_by_itself(
     own_cluster: RedisCluster, open_store: OpenStore
 ) -> None:

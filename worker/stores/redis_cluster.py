@@ -42,8 +42,10 @@ class Cluster:
         self._named = addresses_of(configuration)
         self._last = self._named[0]
         self._slots: SlotMap | None = None
+        self._is_true = False
         self._newcomers: set[Address] = set()
         self._turns = itertools.count()
+        self._last_told: tuple[Any, Address, SlotMap] | None = None
 
     def where(self) -> Address:
         """See ``Nodes``."""
@@ -55,34 +57,36 @@ class Cluster:
         Raises:
             Unavailable: no node tells it.
         """
-        return self._slots or self._learn()
+        return self._slots if self._slots and self._is_true else self._learn()
 
     @contextmanager
     def lanes(self) -> Iterator[Lanes]:
         """See ``Nodes``. Whatever goes wrong, the next who comes learns the map anew."""
         slots = self.slots()
-        yield from self._used(Lanes(self._pools, slots.primaries, slots, self._prefix, among_others=True))
+        with self._used(Lanes(self._pools, slots.primaries, slots, self._prefix, among_others=True)) as lanes:
+            yield lanes
 
     @contextmanager
     def greeted(self, keys: Keys) -> Iterator[tuple[Lanes, list[Any]]]:
         """See ``Nodes``. All of them are primaries, and the map is what a node said in the same moment."""
         lanes, values = self._check_out(keys)
-        for used in self._used(lanes):
-            yield used, values
+        with self._used(lanes):
+            yield lanes, values
 
     def close(self) -> None:
         """See ``Nodes``."""
         self._pools.close()
 
+    @contextmanager
     def _used(self, lanes: Lanes) -> Iterator[Lanes]:
         try:
             yield lanes
         except BaseException:
-            self._slots = None
+            self._is_true = False
             raise
         finally:
             if lanes.moved:
-                self._slots = None
+                self._is_true = False
             self._newcomers |= lanes.unknown
             self._last = lanes.where
             lanes.release()
@@ -99,7 +103,7 @@ class Cluster:
                 lanes.release()
                 raise
             if not isinstance(following, SlotMap):
-                self._slots, self._newcomers = slots, set(newcomers)
+                self._slots, self._is_true, self._newcomers = slots, True, set(newcomers)
                 return lanes, following
             lanes.release()
             slots = following
@@ -108,8 +112,9 @@ class Cluster:
 
     def _greet(self, lanes: Lanes, slots: SlotMap, keys: Keys) -> list[Any] | SlotMap:
         """The values of the keys; or another map, where this one is not true."""
+        wanted = keys.read_at_checkout(slots)
         try:
-            greeted = greet(lanes, keys.read_at_checkout(slots))
+            greeted = greet(lanes, wanted)
         except DRIVER_ERRORS as fault:
             # A primary that is away has perhaps been followed by another already. It may have been a newcomer, too.
             self._last = lanes.where
@@ -124,23 +129,27 @@ class Cluster:
         if following is not None:
             return following
         lanes.fix()
-        return [
-            self._value(lanes, key, value)
-            for key, value in zip(keys.read_at_checkout(slots), greeted.values, strict=True)
-        ]
+        return [self._value(lanes, key, value) for key, value in zip(wanted, greeted.values, strict=True)]
 
     def _told(self, greeted: Greeted, slots: SlotMap, lanes: Lanes) -> SlotMap | None:
         """The map that the nodes tell of, if it is another one."""
         first = lanes.all()[0]
         if isinstance(greeted.slots, ResponseError):
             raise greeted.slots
-        following = read_slot_map(greeted.slots, first.address)
+        following = self._read(greeted.slots, first.address)
         replicas = [lane.address for lane in lanes.all() if lane.greeting.role == REPLICA]
         self._newcomers.difference_update(replicas)
         if not following.serves_as(slots):
             return following
         moved = any(_has_moved(value, first.address) for value in greeted.values)
         return self._learn() if replicas or moved else None
+
+    def _read(self, told: Any, by: Address) -> SlotMap:
+        """The map that a node tells; the same object as the last one, where it tells the same."""
+        last = self._last_told
+        if last is None or last[:2] != (told, by):
+            last = self._last_told = (told, by, read_slot_map(told, by))
+        return last[2]
 
     def _value(self, lanes: Lanes, key: str, value: Any) -> Any:
         if isinstance(value, ResponseError):
@@ -161,12 +170,12 @@ class Cluster:
                 break
             try:
                 with self._pools.connection(address) as link:
-                    slots = read_slot_map(ask(link, "CLUSTER", "SLOTS"), address)
+                    slots = self._read(ask(link, "CLUSTER", "SLOTS"), address)
             except DRIVER_ERRORS as fault:
                 faults.append(_not_told(fault, address))
                 continue
             if slots.primaries:
-                self._slots = slots
+                self._slots, self._is_true = slots, True
                 return slots
             message = f"Redis store {address}: no node of its cluster serves any slot; see CLUSTER INFO"
             faults.append(Unavailable(message, dependency="store"))

@@ -28,7 +28,10 @@ _ADVICE: dict[str, tuple[Fault, str]] = {
     "DENIED": ("configuration", "it takes local clients only; turn its protected mode off, or set a password"),
     "NOPERM": (
         "configuration",
-        "its user lacks a permission; allow SADD, SREM, SMEMBERS, SISMEMBER, SCAN, GET, SET, EVAL on the prefix",
+        (
+            "its user lacks a permission; allow SADD, SREM, SMEMBERS, SISMEMBER, SCAN, GET, SET, EVAL on the prefix, "
+            "and in a cluster DEL, ASKING, CLUSTER SLOTS and CLUSTER NODES"
+        ),
     ),
     "MOVED": ("configuration", _IN_A_CLUSTER),
     "ASK": ("configuration", _IN_A_CLUSTER),

@@ -6,7 +6,7 @@ was asked, and who is to be asked instead: such a command may be sent again wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -62,8 +62,8 @@ class Lanes:
         self._addresses = list(addresses)
         self._open: dict[Address, Lane] = {}
         self._fixed = False
-        self._owners: list[int] | None = list(slots.owners) if slots else None
-        self._slots_of: Callable[[Iterable[bytes]], list[int]] = slots_under(prefix)
+        self._owners: tuple[int, ...] | list[int] | None = slots.owners if slots else None
+        self._slots_of = slots_under(prefix) if slots else None
         self.where = self._addresses[0]
         self.slots = slots
         self.has_asked = False
@@ -116,7 +116,7 @@ class Lanes:
 
     def split(self, hashes: Sequence[bytes]) -> Iterable[tuple[Lane, Sequence[bytes]]]:
         """Context hashes by the lanes of their keys, each in its order."""
-        if self._owners is None:
+        if self._owners is None or self._slots_of is None:
             return [(self.at(self._addresses[0]), hashes)] if hashes else []
         parts: dict[int, list[bytes]] = {}
         owners = self._owners
@@ -147,6 +147,8 @@ class Lanes:
             self.moved = True
             if told.node not in self._addresses:
                 self._addresses.append(told.node)
+            if isinstance(self._owners, tuple):  # everybody's, until it changes
+                self._owners = list(self._owners)
             self._owners[told.slot] = self._addresses.index(told.node)
         return target, told.asking
 

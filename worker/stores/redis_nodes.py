@@ -131,7 +131,8 @@ class DiscoveredServer:
         """See ``Nodes``. Whatever goes wrong, the next who comes asks where the primary is."""
         if self._primary is None:
             self._primary = self._discovery.primary()
-        yield from self._used(Lanes(self._pools, [self._primary], among_others=True))
+        with self._used(Lanes(self._pools, [self._primary], among_others=True)) as lanes:
+            yield lanes
 
     @contextmanager
     def greeted(self, keys: Keys) -> Iterator[tuple[Lanes, list[Any]]]:
@@ -143,14 +144,15 @@ class DiscoveredServer:
             lanes, values = self._greet(second, keys, last=True)
         assert lanes is not None, "the last greeting raises where it fails"
         self._primary = lanes.where
-        for used in self._used(lanes):
-            yield used, values
+        with self._used(lanes):
+            yield lanes, values
 
     def close(self) -> None:
         """See ``Nodes``."""
         self._pools.close()
         self._discovery.close()
 
+    @contextmanager
     def _used(self, lanes: Lanes) -> Iterator[Lanes]:
         self._last = lanes.where
         try:

@@ -74,7 +74,7 @@ class SlotMap(NamedTuple):
 
     def serves_as(self, other: SlotMap | None) -> bool:
         """Whether both say the same of every slot; their replicas do not matter."""
-        return other is not None and (self.primaries, self.owners) == (other.primaries, other.owners)
+        return self is other or (other is not None and (self.primaries, self.owners) == (other.primaries, other.owners))
 
     def first_owned(self, slots: Collection[int]) -> dict[Address, int]:
         """The first of these slots that each primary serves; one that serves none of them is left out."""
