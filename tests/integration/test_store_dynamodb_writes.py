@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -238,3 +240,25 @@ def test_a_patch_larger_than_a_transaction_is_written_in_full(store: DynamoDBSto
     assert [items[context_hash(member)]["included"] for member in members] == [
         {REF, OTHER_REF} if number % 7 == 0 else {REF} for number in range(230)
     ]
+
+
+@pytest.mark.parametrize("server", ["strict"], indirect=True)  # moto's requests are not isolated from each other
+def test_drains_of_several_segments_at_the_same_members_lose_nobody_and_leave_nothing(
+    store: DynamoDBStore, table: Table
+) -> None:
+    refs = [f"segment-{number}.g1" for number in range(4)]
+    ready = threading.Barrier(len(refs), timeout=30)
+
+    def come_and_go(ref: str) -> list[WriteCounts]:
+        ready.wait()
+        counts = [write(store, MANY, ref=ref), write(store, [], MANY, ref=ref), write(store, MANY, ref=ref)]
+        ready.wait()  # everybody is in everything
+        assert all(refs_in == set(refs) for page in store.scan() for _, refs_in in page)
+        ready.wait()
+        return [*counts, write(store, [], MANY, ref=ref)]
+
+    with ThreadPoolExecutor(len(refs)) as threads:
+        counts = list(threads.map(come_and_go, refs))
+    came, went = WriteCounts(len(MANY), 0), WriteCounts(0, len(MANY))
+    assert counts == [[came, went, came, went]] * len(refs)
+    assert table.items() == {}
