@@ -23,7 +23,7 @@ Reason = Literal[
 Fault = Literal[
     "transient",  # passes by itself within seconds: away, loading, throttled, full
     "configuration",  # lasts until a person puts it right: credentials, permissions, a missing table, a replica
-    "item",  # one key's or item's own trouble: it says nothing about the rest of the store
+    "item",  # one key's, item's or segment's own trouble: it says nothing about the rest of the store
 ]
 
 

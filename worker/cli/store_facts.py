@@ -65,7 +65,7 @@ class StoreFacts:
         if not self.notes.beat_ms:
             return "new"  # nobody has reached it yet
         if wiped or self.lag.seconds is None or self.lag.seconds > _MOMENT_SECONDS:
-            return "catching up"
+            return f"catching up, but for one segment: {self.circuit.of_one}" if self.circuit.of_one else "catching up"
         return "current"
 
     def described(self) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class StoreFacts:
             "on": record.on,
             "version": record.version,
             "rebuildWhenWiped": record.rebuild_when_wiped,
-            "state": self.state.partition(":")[0],
-            "reason": circuit.reason if circuit.open else None,
+            "state": self.state.partition(":")[0].partition(",")[0],
+            "reason": circuit.reason if circuit.open else circuit.of_one or None,
             "lag": {
                 "batches": lag.batches,
                 "seconds": lag.seconds,

@@ -248,6 +248,7 @@ def _line(prompt: str) -> str:
 def _is_endpoint(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        login = parts.username is not None or parts.password is not None  # which would be shown with the address
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not login
     except ValueError:
         return False

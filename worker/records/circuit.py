@@ -6,7 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import redis
@@ -26,6 +26,8 @@ PROBE_SECONDS = 15.0
 STEADY_SECONDS = 10.0
 # What lies about a circuit that nobody touches, as of a store that is removed, goes in the end.
 KEPT_SECONDS = 86_400
+# What keeps one segment is told for so long after it was last met: it is met with each try.
+OF_ONE_SECONDS = 120.0
 _LONGEST_REASON = 300
 
 _log = structlog.get_logger(__name__)
@@ -144,6 +146,7 @@ class CircuitState:
         retry_at_ms: when the next probe may come.
         due: that time has come, and nobody probes.
         version: another number after every opening and closing; of a closed one, too.
+        of_one: what keeps one of its segments waiting, in the last minutes, while the others go on; else empty.
     """
 
     open: bool = False
@@ -154,6 +157,7 @@ class CircuitState:
     retry_at_ms: int | None = None
     due: bool = False
     version: int = 0
+    of_one: str = ""
 
 
 @dataclass(slots=True)
@@ -226,6 +230,8 @@ class Circuits:
             return
         if error.fault == "item":
             self.succeeded(store_id)
+            with state_errors():
+                self._client.set(_key_of_one(store_id), str(error)[:_LONGEST_REASON], px=_ms(OF_ONE_SECONDS))
             return
         known, asked_at = self._known.get(store_id), self._clock()
         curve = CURVES[error.fault]
@@ -291,7 +297,7 @@ class Circuits:
             Unavailable: the state server is away.
         """
         with state_errors():
-            self._client.delete(_key(store_id))
+            self._client.delete(_key(store_id), _key_of_one(store_id))
 
     def read(self, store_ids: Iterable[str]) -> dict[str, CircuitState]:
         """The circuits of these stores, read in one round trip, and not remembered.
@@ -304,9 +310,13 @@ class Circuits:
             pipe.time()
             for store_id in wanted:
                 pipe.hgetall(_key(store_id))
+                pipe.get(_key_of_one(store_id))
             (seconds, micros), *found = pipe.execute()
         now_ms = seconds * 1000 + micros // 1000
-        return {store_id: _state(fields, now_ms) for store_id, fields in zip(wanted, found, strict=True)}
+        return {
+            store_id: replace(_state(fields, now_ms), of_one=(of_one or b"").decode())
+            for store_id, fields, of_one in zip(wanted, found[::2], found[1::2], strict=True)
+        }
 
     def _run(self, script: Any, store_id: str, *arguments: object) -> Any:
         with state_errors():
@@ -315,6 +325,10 @@ class Circuits:
 
 def _key(store_id: str) -> str:
     return f"segsync:circuit:{{{store_id}}}"
+
+
+def _key_of_one(store_id: str) -> str:
+    return f"{_key(store_id)}:of_one"
 
 
 def _ms(seconds: float) -> int:

@@ -41,9 +41,8 @@ _NOT_TAKEN: Final[tuple[Fault, str]] = (
 )
 DRIVER_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL)
 _LONGEST_CODE: Final = 60
-# What is wrong with one segment alone. As a matter of configuration it is told with the store's status, where a person
-# looks, at the price that the store's other segments wait with it; "item" would let them go on, and only log it.
-OF_ONE_SEGMENT: Final[Fault] = "configuration"
+# What is wrong with one segment alone: the others go on, and the store's status tells of it.
+OF_ONE_SEGMENT: Final[Fault] = "item"
 
 
 class _Refusal(msgspec.Struct):

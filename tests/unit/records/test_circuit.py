@@ -233,6 +233,15 @@ def test_an_items_own_fault_never_opens_it(world: World) -> None:
     assert not world.client.exists(KEY)
 
 
+def test_what_keeps_one_segment_is_told_until_it_is_not_met_any_more(world: World) -> None:
+    process = world.process()
+    assert process.allows(STORE)
+    process.failed(STORE, ONE_ITEM)
+    assert (world.state().open, world.state().of_one) == (False, str(ONE_ITEM))
+    process.reset(STORE)
+    assert world.state().of_one == ""
+
+
 def test_a_probe_that_is_answered_with_an_items_own_fault_has_found_the_store_there(world: World) -> None:
     process = opened(world)
     world.passes(TRANSIENT.base)

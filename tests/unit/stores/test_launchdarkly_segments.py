@@ -137,14 +137,14 @@ def test_one_that_is_no_big_segment_is_left_alone(
     server.put("beta", unbounded=False)
     with pytest.raises(Unavailable, match="segment beta is no big segment") as raised:
         write(store, "ann", fresh=fresh)
-    assert (raised.value.fault, raised.value.fate_unknown) == ("configuration", False)
+    assert (raised.value.fault, raised.value.fate_unknown) == ("item", False)
 
 
 def test_one_of_another_context_kind_is_left_alone(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
     server.put("beta", context_kind="device")
     with pytest.raises(Unavailable, match=r"segment beta is of context kind device, .* of user") as raised:
         write(store, "ann", fresh=True)
-    assert raised.value.fault == "configuration"
+    assert raised.value.fault == "item"
     assert server.members("beta") == set()
 
 
@@ -166,7 +166,7 @@ def test_one_of_an_earlier_generation_that_is_in_use_is_for_a_person_to_see_to(
     server.answer_next(409, method="DELETE")
     with pytest.raises(Unavailable, match="segment beta is in the way, and cannot be deleted") as raised:
         write(store, "bob", fresh=True, generation=2)
-    assert raised.value.fault == "configuration"
+    assert raised.value.fault == "item"
 
 
 def test_an_old_generations_drain_writes_nothing_any_more(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
@@ -182,7 +182,7 @@ def test_generations_that_count_from_the_beginning_again_are_for_a_person_to_see
     write(store, "bob", fresh=True, generation=2)
     with pytest.raises(Unavailable, match="segment beta is of generation 2 there, and of 1 here") as raised:
         write(store, "ann", fresh=True, generation=1)
-    assert (raised.value.fault, raised.value.fate_unknown) == ("configuration", False)
+    assert (raised.value.fault, raised.value.fate_unknown) == ("item", False)
     assert server.members("beta") == {"bob"}
 
 

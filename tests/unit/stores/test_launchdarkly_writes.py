@@ -183,7 +183,7 @@ def test_where_nobody_at_all_is_taken_a_person_must_see_to_it(
     server.refuses = lambda _: True
     with pytest.raises(Unavailable, match="segment beta takes nobody") as raised:
         write(store, people(1_000))
-    assert (raised.value.fault, raised.value.fate_unknown) == ("configuration", False)
+    assert (raised.value.fault, raised.value.fate_unknown) == ("item", False)
     assert server.count("POST", "/contexts") < 4 * MOST_REFUSED_ALONE, "that is found out soon"
 
 
@@ -194,7 +194,7 @@ def test_a_segment_that_is_no_big_one_any_more_is_not_searched_for_bad_members(
     server.segments["beta"].unbounded = False
     with pytest.raises(Unavailable, match="segment beta is no big segment") as raised:
         write(store, people(100))
-    assert raised.value.fault == "configuration"
+    assert raised.value.fault == "item"
     assert server.count("POST", "/contexts") == 2
 
 
