@@ -9,9 +9,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.model import DynamoDBStoreConfiguration
-from worker.stores.dynamodb_plan import EXCLUDED, Found, is_right
+from worker.stores.dynamodb_plan import Found, is_right
 from worker.stores.dynamodb_units import ConsumedUnits, units_of
 from worker.stores.layout import (
+    DYNAMODB_EXCLUDED,
     DYNAMODB_INCLUDED,
     DYNAMODB_PARTITION_KEY,
     DYNAMODB_SORT_KEY,
@@ -29,10 +30,10 @@ _UNITS_IN_TRANSACTION: Final = 2.0
 _ADD: Final = f"ADD {DYNAMODB_INCLUDED} :refs"
 _REMOVE: Final = f"DELETE {DYNAMODB_INCLUDED} :refs"
 _IS_IN: Final = f"contains({DYNAMODB_INCLUDED}, :ref)"
-_IS_ALONE: Final = f"{DYNAMODB_INCLUDED} = :refs AND attribute_not_exists({EXCLUDED})"
-_IS_BLANK: Final = f"attribute_not_exists({DYNAMODB_INCLUDED}) AND attribute_not_exists({EXCLUDED})"
+_IS_ALONE: Final = f"{DYNAMODB_INCLUDED} = :refs AND attribute_not_exists({DYNAMODB_EXCLUDED})"
+_IS_BLANK: Final = f"attribute_not_exists({DYNAMODB_INCLUDED}) AND attribute_not_exists({DYNAMODB_EXCLUDED})"
 # A transaction does not tell what it has left of an item: there, an item that it would empty is another's to remove.
-_IS_IN_WITH_OTHERS: Final = f"{_IS_IN} AND (size({DYNAMODB_INCLUDED}) > :one OR attribute_exists({EXCLUDED}))"
+_IS_IN_WITH_OTHERS: Final = f"{_IS_IN} AND (size({DYNAMODB_INCLUDED}) > :one OR attribute_exists({DYNAMODB_EXCLUDED}))"
 
 
 _IS_NEVER: Final = f"attribute_exists({DYNAMODB_PARTITION_KEY}) AND attribute_not_exists({DYNAMODB_PARTITION_KEY})"
@@ -182,7 +183,7 @@ class Changes:
         )
         change.changed = True
         change.step = Step.TIDY
-        return DYNAMODB_INCLUDED in after or EXCLUDED in after
+        return DYNAMODB_INCLUDED in after or DYNAMODB_EXCLUDED in after
 
     def _update(self, change: Change, expression: str, values: Any, **more: Any) -> dict[str, Any]:
         answer = self._client.update_item(
@@ -234,4 +235,4 @@ class Changes:
 
 def _is_blank(item: Any) -> bool:
     """Whether there is an item, as it was when a condition failed, with nothing in it; emulators may not tell."""
-    return bool(item) and DYNAMODB_INCLUDED not in item and EXCLUDED not in item
+    return bool(item) and DYNAMODB_INCLUDED not in item and DYNAMODB_EXCLUDED not in item

@@ -24,8 +24,6 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 
-# The other set that SDKs read of an item; nobody of ours writes it.
-EXCLUDED: Final = "excluded"
 # Patches of fewer members are written straight: what a read could save is not worth waiting for it.
 FEWEST_TO_READ: Final = 4
 # Patches from this size on may be a notable part of the partition: a look at a stretch of it costs two or three units.

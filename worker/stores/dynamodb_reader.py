@@ -10,9 +10,10 @@ from botocore.exceptions import ClientError
 
 from worker.model import DynamoDBStoreConfiguration
 from worker.stores.dynamodb_faults import is_throttled
-from worker.stores.dynamodb_plan import EXCLUDED, Found, Page, ReadingGivenUp
+from worker.stores.dynamodb_plan import Found, Page, ReadingGivenUp
 from worker.stores.dynamodb_units import ConsumedUnits, units_of
 from worker.stores.layout import (
+    DYNAMODB_EXCLUDED,
     DYNAMODB_INCLUDED,
     DYNAMODB_PARTITION_KEY,
     DYNAMODB_SORT_KEY,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # ``key`` is a word of DynamoDB's own.
-_NAMES: Final = {"#key": DYNAMODB_SORT_KEY, "#included": DYNAMODB_INCLUDED, "#excluded": EXCLUDED}
+_NAMES: Final = {"#key": DYNAMODB_SORT_KEY, "#included": DYNAMODB_INCLUDED, "#excluded": DYNAMODB_EXCLUDED}
 _PROJECTION: Final = "#key, #included, #excluded"
 # How long to pause, in all, for a table that is short of read capacity. Every item that it does tell of earns some of
 # that back, so that reading goes on for as long as it is not far slower than writing would be.
@@ -146,9 +147,9 @@ class DynamoDBItemReader:
         refs = () if included is None else included.get("SS", ())
         hashed = _sort_key(item)
         if self._ref in refs:
-            alone = len(refs) == 1 and EXCLUDED not in item
+            alone = len(refs) == 1 and DYNAMODB_EXCLUDED not in item
             return hashed, Found.ALONE if alone else Found.IN
-        blank = included is None and EXCLUDED not in item
+        blank = included is None and DYNAMODB_EXCLUDED not in item
         return hashed, Found.BLANK if blank else Found.OUT
 
 

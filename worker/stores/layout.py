@@ -16,6 +16,7 @@ from worker.model import SegmentPatch
 DYNAMODB_PARTITION_KEY = "namespace"
 DYNAMODB_SORT_KEY = "key"
 DYNAMODB_INCLUDED = "included"
+DYNAMODB_EXCLUDED = "excluded"  # nobody of ours writes it
 DYNAMODB_SYNCHRONIZED_ON = "synchronizedOn"
 # The sentinel, on the metadata item. SDKs and LaunchDarkly's relay take the attributes they know and leave the rest.
 DYNAMODB_INCARNATION = "segsyncIncarnation"
