@@ -21,8 +21,9 @@ class RedisCluster:
 
     host = "127.0.0.1"
 
-    def __init__(self, directory: Path, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, settings: dict[str, str] | None = None, *, binary: Path | None = None) -> None:
         self._directory = directory
+        self._binary = binary
         self._settings = settings or {}
         self.servers: dict[int, ValkeyServer] = {}
 
@@ -71,7 +72,7 @@ class RedisCluster:
             "enable-debug-command": "local",
             **self._settings,
         }
-        server = ValkeyServer(self._directory / f"node-{port}", settings, port=port)
+        server = ValkeyServer(self._directory / f"node-{port}", settings, port=port, binary=self._binary)
         self.servers[port] = server
         return server
 

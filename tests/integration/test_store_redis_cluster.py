@@ -13,7 +13,7 @@ import redis
 from cluster_proxy import ClusterProxy
 from ldclient.integrations import Redis
 from redis_cluster import RedisCluster
-from servers import wait_until
+from servers import redis_binary, wait_until
 
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch, WriteCounts
@@ -40,10 +40,11 @@ OpenStore = Callable[..., RedisStore]
 FAILOVER_S = 60
 
 
-@pytest.fixture(scope="module")
-def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    """One cluster for those who leave its nodes as they are."""
-    with RedisCluster(tmp_path_factory.mktemp("shared-cluster")) as cluster:
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def shared_cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """One cluster for those who leave its nodes as they are: of Valkey's server, and of Redis' own."""
+    binary = redis_binary() if request.param == "redis" else None
+    with RedisCluster(tmp_path_factory.mktemp("shared-cluster"), binary=binary) as cluster:
         yield cluster
 
 
@@ -424,6 +425,9 @@ def test_a_node_that_is_given_its_first_slot_is_met_at_the_next_checkout(
         with pytest.raises(Unavailable, match="next try") as raised:
             add(session, *MEMBERS[100:200])
         assert (raised.value.fault, raised.value.fate_unknown) == ("transient", False)
+    # The sentinel may be there by now as well: who has never seen a write fail meets the newcomer, too.
+    fresh = open_store(own_cluster, "{tagged}")
+    assert until_it_answers(lambda: write(fresh, MEMBERS[:100])) is not None
     with store.session() as session:
         assert add(session, *MEMBERS[100:200]).added > 0
         for _ in move:

@@ -99,6 +99,7 @@ class Cluster:
             try:
                 following = self._greet(lanes, slots, keys)
             except BaseException:
+                self._newcomers |= lanes.unknown
                 lanes.disconnect()
                 lanes.release()
                 raise
