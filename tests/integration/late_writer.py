@@ -37,7 +37,8 @@ def main() -> None:
     port, answer_timeout_s, count = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     store = RedisStore(RedisStoreConfiguration(host="127.0.0.1", port=port), answer_timeout_s=answer_timeout_s)
     with store.session() as session:
-        session._socket = Telling(session._socket)  # type: ignore[assignment]
+        [(lane, socket)] = session._sockets.items()
+        session._sockets[lane] = Telling(socket)  # type: ignore[assignment]
         print(session.connection, flush=True)
         sys.stdin.readline()
         try:

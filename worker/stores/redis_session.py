@@ -49,7 +49,8 @@ class RedisWriteSession:
         self._lanes = lanes
         self._prefix = prefix
         self._window = window
-        self._replies = {lane: Replies(socket_of(lane.link)) for lane in lanes.all()}
+        self._sockets = {lane: socket_of(lane.link) for lane in lanes.all()}
+        self._replies = {lane: Replies(socket) for lane, socket in self._sockets.items()}
         self._sent: deque[_Window] = deque()
         self._added = 0
         self._removed = 0
@@ -115,7 +116,7 @@ class RedisWriteSession:
             for part in window:
                 with self._breaking(part.lane):
                     self._sent[-1].append(part)
-                    socket_of(part.lane.link).sendall(self._pack(segment_ref, part))
+                    self._sockets[part.lane].sendall(self._pack(segment_ref, part))
 
     def _pack(self, segment_ref: str, part: _Part) -> bytes:
         adds = pack_commands(b"SADD", self._prefix, part.adds, segment_ref, asking=part.asking)
