@@ -346,8 +346,20 @@ class MotoServer(DynamoDBServer):
 
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
+        self._answer_one_at_a_time()
         host, port = self._server.get_host_and_port()
         super().__init__(f"http://{host}:{port}")
 
     def stop(self) -> None:
         self._server.stop()
+
+    def _answer_one_at_a_time(self) -> None:
+        """DynamoDB's writes are atomic; two of moto's threads would both find a condition met, and lose an ADD."""
+        server: Any = self._server._server
+        answer, lock = server.app, threading.Lock()
+
+        def answer_alone(environ: Any, start_response: Any) -> Any:
+            with lock:
+                return answer(environ, start_response)
+
+        server.app = answer_alone
