@@ -129,9 +129,9 @@ class DiscoveredServer:
     @contextmanager
     def lanes(self) -> Iterator[Lanes]:
         """See ``Nodes``. Whatever goes wrong, the next who comes asks where the primary is."""
-        if self._primary is None:
-            self._primary = self._discovery.primary()
-        with self._used(Lanes(self._pools, [self._primary], among_others=True)) as lanes:
+        primary = self._primary or self._discovery.primary()  # another thread may forget it in between
+        self._primary = primary
+        with self._used(Lanes(self._pools, [primary], among_others=True)) as lanes:
             yield lanes
 
     @contextmanager
