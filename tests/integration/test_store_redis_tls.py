@@ -10,6 +10,7 @@ import pytest
 import redis
 from certificates import Authority, Certificate
 from pydantic import SecretStr
+from redis_cluster import RedisCluster
 from servers import VOLATILE, ValkeyServer, free_port, redis_binary, wait_until
 
 from worker.errors import Unavailable
@@ -232,6 +233,45 @@ def test_a_server_restarted_with_another_certificate_is_found_again(
     authority.issue("server")
     server.plain.start()
     assert write(store, "ann") == WriteCounts(1, 0)
+
+
+class TlsCluster(RedisCluster):
+    """A cluster whose nodes know each other by their ports for TLS."""
+
+    def add_server(self) -> ValkeyServer:
+        server = super().add_server()
+        server.settings["tls-port"] = str(free_port())
+        return server
+
+    def _node_file(self, ports: list[int], own: int) -> str:
+        text = super()._node_file(ports, own)
+        for port, server in self.servers.items():
+            text = text.replace(f":{port}@", f":{server.settings['tls-port']}@")
+        return text
+
+
+def test_a_cluster_over_tls_wants_the_certificate_on_every_node(
+    authority: Authority, open_store: Callable[..., RedisStore], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shown = authority.issue("server")
+    settings = {
+        "tls-cluster": "yes",
+        "tls-replication": "yes",
+        "tls-cert-file": str(shown.file),
+        "tls-key-file": str(shown.key_file),
+        "tls-ca-cert-file": str(authority.file),
+    }
+    with TlsCluster(tmp_path_factory.mktemp("tls"), settings, binary=redis_binary()) as cluster:
+        named = next(iter(cluster.servers.values())).settings["tls-port"]
+        where = {"mode": "cluster", "host": "127.0.0.1", "port": int(named), "tlsEnabled": True}
+        client = authority.issue("client")
+        files = {"tlsCaFile": authority.file, "tlsCertFile": client.file, "tlsKeyFile": client.key_file}
+        store = open_store(**where, **{name: str(file) for name, file in files.items()})
+        assert write(store, *(f"user-{number}" for number in range(5000))) == WriteCounts(5000, 0)
+        assert store.set_synchronized_on(17, store.claim("ours", 1))
+        assert store.check() == []
+        assert len([member for page in store.scan() for member in page]) == 5000
+        assert "client certificate" in configuration_fault(open_store(**where, tlsCaFile=str(authority.file)))
 
 
 # --- a unix socket
