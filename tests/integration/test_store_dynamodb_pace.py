@@ -48,7 +48,7 @@ def test_throughput_settles_near_what_the_table_takes_and_nobody_is_lost_or_out_
     store: DynamoDBStore, proxy: ThrottlingProxy
 ) -> None:
     units_of_one = 2 if store._configuration.writeMode == "transact" else 1
-    members = [f"user-{number}" for number in range(600 // units_of_one)]
+    members = [f"user-{number}" for number in range(720 // units_of_one)]
     asked: list[float] = []
 
     started = time.monotonic()

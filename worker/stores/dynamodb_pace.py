@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-# Answers are judged together: so many of them, over so much time; of a slow table what there is by the longest time.
-_ENOUGH: Final = 20
+# Answers are judged together: so many of them, over so much time; of a slow table what there is by the longest time,
+# and so when nothing was taken: to refuse takes a table less time than to write.
+_ENOUGH: Final = 10
 _SHORTEST_S: Final = 0.5
 _LONGEST_S: Final = 2.0
 # Of what was taken while some was refused.
@@ -30,7 +31,7 @@ _GROWTH: Final = 0.03
 _FASTEST_GROWTH: Final = 1.0
 _DOUBLES_IN_S: Final = 5.0
 # What the table took when it was too much is where growth becomes slow; it is believed less with each later refusal.
-_FORGOTTEN: Final = 0.8
+_FORGOTTEN: Final = 0.7
 # A rate that is not used by this part says nothing of the table, and does not grow.
 _USED: Final = 0.7
 _SLOWEST: Final = 1.0
@@ -49,6 +50,7 @@ class Pace:
         self._limit = 0.0
         self._next_turn = 0.0
         self._taken = self._refused = 0.0
+        self._answers = 0
         self._judged_at = self._heard_at = self._cut_at = self._taken_at = clock()
 
     @property
@@ -76,7 +78,7 @@ class Pace:
             if now - self._heard_at > _LONGEST_S:
                 # Nobody has written for a while: that says nothing of what the table takes.
                 self._judged_at = self._heard_at = now
-                self._taken = self._refused = 0
+                self._forget_answers()
             turn = now if self._rate is None else max(now, self._next_turn)
             if self._rate is not None and turn < until:
                 self._next_turn = turn + units / self._rate
@@ -90,6 +92,7 @@ class Pace:
         with self._lock:
             self._taken_at = self._heard_at = self._clock()
             self._taken += units
+            self._answers += 1
             self._judge()
 
     def refused(self, units: float, sent_at: float) -> None:
@@ -99,19 +102,21 @@ class Pace:
             # What was under way when the rate was cut says nothing of the new one.
             if sent_at >= self._cut_at:
                 self._refused += units
+                self._answers += 1
                 self._judge()
 
     def forget(self) -> None:
         """The table takes nothing at all, which is no pace: when it is back, begin anew."""
         with self._lock:
             self._rate = None
-            self._limit = self._taken = self._refused = 0
+            self._limit = 0
+            self._forget_answers()
             self._judged_at = self._cut_at = self._clock()
 
     def _judge(self) -> None:
         now = self._heard_at
         elapsed_s = now - self._judged_at
-        enough = elapsed_s >= _SHORTEST_S and self._taken + self._refused >= _ENOUGH
+        enough = elapsed_s >= _SHORTEST_S and self._answers >= _ENOUGH and self._taken > 0
         if not enough and elapsed_s < _LONGEST_S:
             return
         measured = self._taken / elapsed_s
@@ -121,8 +126,15 @@ class Pace:
             self._limit = max(measured, self._limit * _FORGOTTEN)
             self._cut_at = now
         elif self._rate is not None and measured >= _USED * self._rate:
-            growth = min(_FASTEST_GROWTH, _GROWTH * 2 ** ((now - self._cut_at) / _DOUBLES_IN_S))
-            if self._rate < _CUT * self._limit:
-                growth = _FASTEST_GROWTH
-            self._rate *= 1 + growth * elapsed_s
-        self._judged_at, self._taken, self._refused = now, 0, 0
+            near = _CUT * self._limit
+            if self._rate < near:
+                self._rate = min(near, self._rate * (1 + _FASTEST_GROWTH * elapsed_s))
+            else:
+                growth = min(_FASTEST_GROWTH, _GROWTH * 2 ** ((now - self._cut_at) / _DOUBLES_IN_S))
+                self._rate *= 1 + growth * elapsed_s
+        self._judged_at = now
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        self._taken = self._refused = 0
+        self._answers = 0

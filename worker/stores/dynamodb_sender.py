@@ -34,7 +34,7 @@ _UNITS_TOGETHER: Final = 2.0
 # A window ends after this time, whatever is left of it: at a slow pace the caller is asked all the same.
 _WINDOW_S: Final = 1.0
 # A transaction is no more than the table takes in this time: a larger one would have to wait for all that it needs.
-_AT_ONCE_S: Final = 0.25
+_AT_ONCE_S: Final = 0.1
 # A table that takes nothing at all for so long is away.
 _PATIENCE_S: Final = 5.0
 # A request that was too much waits this long at most, so that a table is not overrun before its pace is known.
