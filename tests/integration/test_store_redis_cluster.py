@@ -285,7 +285,7 @@ def test_one_cell_that_is_gone_is_noticed_by_a_heartbeat_and_from_then_on_by_eve
     assert store.set_synchronized_on(18, Sentinel("new", 7))
 
 
-def test_a_claim_that_was_cut_short_is_carried_through_by_the_next(cluster: RedisCluster, store: RedisStore) -> None:
+def test_a_claim_that_was_cut_short_is_none_and_the_next_one_counts(cluster: RedisCluster, store: RedisStore) -> None:
     cells = SentinelCells(PREFIX)
     with cluster.client() as client:
         client.set(cells._arbiter, "half-claimed 5?")
@@ -295,7 +295,17 @@ def test_a_claim_that_was_cut_short_is_carried_through_by_the_next(cluster: Redi
         assert session.sentinel is None
     assert store.sentinel() is None
     assert not store.set_synchronized_on(18, Sentinel("half-claimed", 6))
-    assert store.claim("mine", 7) == store.sentinel() == Sentinel("half-claimed", 5)
+    assert store.claim("mine", 7) == store.sentinel() == Sentinel("mine", 7)
+
+
+def test_what_an_overtaken_claim_writes_late_is_taken_for_nobodys(cluster: RedisCluster, store: RedisStore) -> None:
+    cells = SentinelCells(PREFIX)
+    with cluster.client() as client:
+        client.set(cells._arbiter, "overtaken 5?")
+        store.claim("mine", 7)
+        client.set(next(iter(cells._cells.values())), "overtaken 5")
+    assert store.sentinel() is None
+    assert store.claim("next", 8) == store.sentinel() == Sentinel("next", 8)
 
 
 def test_of_claims_at_the_same_time_after_a_loss_one_wins_and_all_are_told_which(

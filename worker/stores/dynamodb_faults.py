@@ -46,6 +46,8 @@ _ADVICE: dict[str, tuple[Fault, str]] = {
     "SignatureDoesNotMatch": _WRONG_SECRET,
     "ProvisionedThroughputExceededException": ("transient", "the table is throttled; raise its capacity"),
     "ThrottlingException": ("transient", "the table is throttled; raise its capacity"),
+    # What else can be behind it is seen to, member by member.
+    "TransactionCanceledException": ("transient", "the table is throttled; raise its capacity"),
     "RequestLimitExceeded": ("transient", "the account is throttled; raise its DynamoDB quota"),
     "TransactionConflictException": ("transient", "others' transactions hold an item; see who else writes there"),
     "TransactionInProgressException": ("transient", "a request was repeated on its way; see the proxies to AWS"),

@@ -9,18 +9,18 @@ had, or has more than it should: then there is no sentinel, and another life of 
 than 64 slots may have no cell. One that has is looked at by each checkout; every cell is by each heartbeat.)
 
 No step is atomic over several nodes. What is decided is decided in the arbiter alone, by comparing what was read there
-with what is there; a decision that has not reached every cell is marked ``?``, and for everybody else there is no
-sentinel until it has. The races, and what becomes of them:
+with what is there. A decision that has not reached every cell is marked ``?``, and for everybody else there is no
+sentinel until it has; it is carried to the cells by whoever made it, and by nobody else. (``tests/protocol/cells.py``
+is the model.) The races, and what becomes of them:
 
-- Two claim at the same time: the arbiter lets one through, and the other takes up its decision, writes the same into
-  the cells, and is told the same.
-- Who claims dies between arbiter and cells: the mark stays; the next who claims carries the decision through.
-- A primary loses its data while a decision is carried to the cells, after its own was written: whoever carries it has
-  not begun to write members for it, nor has anybody else; its cells are read once more before the mark is taken away.
+- Two claim at the same time: the arbiter lets one through, and the other waits for it, and is told the same.
+- Who claims dies between arbiter and cells: the mark stays; the next who claims waits a moment, and decides anew.
+- Somebody who claimed is held up on the way to the cells, is overtaken, and writes its decision into them later,
+  perhaps into cells that are missing because their primary has lost its data: they differ from the arbiter, and one
+  more life begins. (So nobody may carry another's decision: such a cell would then say that nothing was lost.)
+- A primary loses its data while a decision is carried to the cells: its own is missing, and one more life begins.
 - A cell is found gone by a heartbeat, on a node of which a checkout looks at another: the heartbeat takes the arbiter
   away, if it still says the same, so that every checkout sees it.
-- Somebody who claimed is held up, is overtaken by a whole further life, and then writes its old decision into cells:
-  they differ from the arbiter, and one more life begins. That costs a rebuild; nothing is taken for what it is not.
 - A primary loses its data between the look at its cells and the writing of the freshness behind it: the next heartbeat
   finds out. On one server there is no such gap, in which SDKs are told of a freshness that one shard does not have.
 - Beats go into the cells before they go into the arbiter: the oldest is the store's.
@@ -28,6 +28,7 @@ sentinel until it has. The races, and what becomes of them:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -44,6 +45,9 @@ CELL_SLOTS: Final = tuple(range(0, SLOTS, 64))
 _UNDER_WAY: Final = b"?"
 # An arbiter that is decided anew each time it is looked at.
 _MOST_DECISIONS: Final = 5
+# Whoever decided writes 256 cells in some milliseconds; one who has not done so by then is dead, or held up.
+_PATIENCE_S: Final = 1.0
+_AGAIN_S: Final = 0.02
 
 # Sets KEYS[1] to ARGV[2], or takes it away if that is empty, if it is still ARGV[1] (empty: not there).
 _DECIDE_SCRIPT: Final = """
@@ -103,24 +107,22 @@ class SentinelCells:
         return self.told_at_checkout(self._values(lanes))
 
     def claim(self, lanes: Lanes, sentinel: Sentinel) -> Sentinel:
-        """See ``StoreSentinel``: whatever was decided and has not reached every cell is carried through first."""
+        """See ``StoreSentinel``. Who finds a decision under way waits for it, for a moment, and then decides anew."""
+        pending = _pending(sentinel)
         for _ in range(_MOST_DECISIONS):
-            values = self._values(lanes)
-            held = self.told_at_checkout(values)
+            arbiter, *cells = self._values_at_rest(lanes)
+            held = self.told_at_checkout([arbiter, *cells])
             if held is not None:
                 return held
-            arbiter = values[0] or b""
-            if not arbiter.endswith(_UNDER_WAY):
-                arbiter = self._decide(lanes, arbiter, _pending(sentinel))
-            if arbiter.endswith(_UNDER_WAY):
-                self._carry_through(lanes, arbiter)
+            if self._decide(lanes, arbiter or b"", pending) == pending:
+                self._carry_out(lanes, pending)
         raise lanes.restless()
 
     def replace(self, lanes: Lanes, sentinel: Sentinel) -> None:
-        """See ``StoreSentinel``. Cut short, the next who claims carries it through."""
+        """See ``StoreSentinel``. Cut short, there is no sentinel."""
         pending = _pending(sentinel)
         lanes.ask(self._arbiter, "SET", self._arbiter, pending)
-        self._carry_through(lanes, pending)
+        self._carry_out(lanes, pending)
 
     def write_freshness(self, lanes: Lanes, epoch_ms: int, sentinel: Sentinel) -> bool:
         """See ``StoreSentinel``. Cells may have the beat while the freshness is not written; that does no harm."""
@@ -144,14 +146,21 @@ class SentinelCells:
         told: bytes = lanes.ask(self._arbiter, "EVAL", _DECIDE_SCRIPT, 1, self._arbiter, seen, following)
         return told
 
-    def _carry_through(self, lanes: Lanes, pending: bytes) -> None:
-        """Write a decision into every cell, and take its mark away, if it is still what was decided."""
+    def _values_at_rest(self, lanes: Lanes) -> list[Any]:
+        """The arbiter and the cells, when nobody carries a decision to them, or has done so for too long."""
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            values = self._values(lanes)
+            if not (values[0] or b"").endswith(_UNDER_WAY) or time.monotonic() >= until:
+                return values
+            time.sleep(_AGAIN_S)
+
+    def _carry_out(self, lanes: Lanes, pending: bytes) -> None:
+        """Write one's own decision into every cell, and take its mark away, if it still stands."""
         decided = pending.removesuffix(_UNDER_WAY)
         writes: list[tuple[str, Command]] = [(key, ("SET", key, decided)) for key in self._cells.values()]
         proved_values(lanes.ask_each(writes))
-        _, *cells = self._values(lanes)
-        if all(value == decided for value in cells):
-            self._decide(lanes, pending, decided)
+        self._decide(lanes, pending, decided)
 
 
 def _pending(sentinel: Sentinel) -> bytes:
