@@ -78,6 +78,7 @@ def test_an_answer_is_told_by_its_code_and_its_text_is_not_repeated() -> None:
         (answered("InvalidSignatureException"), "configuration"),
         (answered("SignatureDoesNotMatch", 403), "configuration"),
         (answered("TransactionConflictException"), "transient"),
+        (answered("TransactionCanceledException"), "transient"),
         (answered("ValidationException", message="news to us"), "configuration"),
         (
             answered("ValidationException", message="The provided key element does not match the schema"),
