@@ -9,10 +9,18 @@ from typing import Any
 
 import pytest
 import redis
+from launchdarkly_server import LaunchDarklyServer
+from redis_cluster import RedisCluster
 from servers import MotoServer, ValkeyServer, wait_until
 from sync_builders import Installation
 
-from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, SegmentPatch, StoreConfiguration
+from worker.model import (
+    DynamoDBStoreConfiguration,
+    RedisStoreConfiguration,
+    SegmentPatch,
+    SegmentProfile,
+    StoreConfiguration,
+)
 from worker.records.stores import StoreRecords
 from worker.stores import SegmentStore, open_store
 from worker.sync.drain import drain
@@ -25,10 +33,14 @@ PEOPLE = ("ann", "bob", "cyd", "dan")
 
 @dataclass
 class Place:
-    """Where stores of one kind can be, and how one of them loses everything."""
+    """Where stores of one kind can be, and how one of them loses everything.
+
+    ``keeps_strays``: nobody can list who is in it, so that who was put in behind our back stays.
+    """
 
     configurations: list[StoreConfiguration]  # two of them
     wipe: Callable[[], None]
+    keeps_strays: bool = False
 
 
 def at_redis(server: ValkeyServer) -> Place:
@@ -59,11 +71,37 @@ def at_dynamodb(moto: MotoServer) -> Place:
     )
 
 
-@pytest.fixture(params=["redis", "dynamodb"])
-def place(request: pytest.FixtureRequest) -> Place:
+def at_cluster(cluster: RedisCluster) -> Place:
+    cluster.flush()
+    return Place([RedisStoreConfiguration.from_url(cluster.url, prefix) for prefix in ("one", "two")], cluster.flush)
+
+
+def at_one_primary_of(cluster: RedisCluster) -> Place:
+    cluster.flush()
+    configurations = [RedisStoreConfiguration.from_url(cluster.url, prefix) for prefix in ("one", "two")]
+    return Place([*configurations], lambda: cluster.ask(cluster.primaries()[1], "FLUSHALL"))
+
+
+def at_launchdarkly(servers: list[LaunchDarklyServer]) -> Place:
+    def wipe() -> None:
+        for key in list(servers[0].segments):
+            servers[0].delete(key)
+
+    return Place([server.configuration() for server in servers], wipe, keeps_strays=True)
+
+
+@pytest.fixture(params=["redis", "dynamodb", "cluster", "primary of a cluster", "launchdarkly"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    wanted = request.getfixturevalue
     if request.param == "redis":
-        return at_redis(request.getfixturevalue("start_valkey")())
-    return at_dynamodb(request.getfixturevalue("moto_server"))
+        yield at_redis(wanted("start_valkey")())
+    elif request.param == "dynamodb":
+        yield at_dynamodb(wanted("moto_server"))
+    elif request.param == "launchdarkly":
+        with LaunchDarklyServer() as one, LaunchDarklyServer() as other:
+            yield at_launchdarkly([one, other])
+    else:
+        yield (at_cluster if request.param == "cluster" else at_one_primary_of)(wanted("redis_cluster"))
 
 
 @dataclass
@@ -88,6 +126,11 @@ class World:
     def members(self) -> set[str]:
         ref = self.installation.segment().ref
         return {key for key in (*PEOPLE, "stranger") if ref in self.store.included(key)}
+
+    @property
+    def strangers(self) -> set[str]:
+        """Who stays in though no log knows of them."""
+        return {"stranger"} if self.place.keeps_strays else set()
 
     def drain(self) -> None:
         drain(self.installation.wiring, self.installation.segment(), self.store_id)
@@ -118,8 +161,10 @@ class World:
         record = self.installation.wiring.directory.current.stores[0]
         other = open_store(record.model_copy(update={"configuration": configuration}))
         other.replace_sentinel(incarnation, self.installation.wiring.upkeep.server_ms())
+        segment = self.installation.segment()
         with other.session() as session:
-            session.write(SegmentPatch(self.installation.segment().ref, [add], []), lambda: None)
+            session.prepare(lambda: SegmentProfile(segment, "user", "", fresh=True))
+            session.write(SegmentPatch(segment.ref, [add], []), lambda: None)
         other.close()
 
 
@@ -153,7 +198,7 @@ def test_a_store_that_is_pointed_at_anothers_content_loses_whom_no_log_knows(wor
     world.write_behind_our_back(elsewhere, add="stranger", incarnation="theirs")
     StoreRecords(world.installation.client).set(world.store_id, configuration=elsewhere)
     world.settle()
-    assert world.members == {"ann", "bob"}
+    assert world.members == {"ann", "bob"} | world.strangers
 
 
 def test_a_store_that_another_installation_took_over_is_rebuilt_both_ways(world: World) -> None:
@@ -161,7 +206,7 @@ def test_a_store_that_another_installation_took_over_is_rebuilt_both_ways(world:
     with world.store.session() as session:
         session.write(SegmentPatch(world.installation.segment().ref, [], ["bob"]), lambda: None)
     world.settle()
-    assert world.members == {"ann", "bob"}
+    assert world.members == {"ann", "bob"} | world.strangers
 
 
 def test_a_store_that_was_removed_and_added_again_misses_nothing_of_the_time_between(world: World) -> None:

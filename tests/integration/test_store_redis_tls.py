@@ -12,6 +12,7 @@ from certificates import Authority, Certificate
 from pydantic import SecretStr
 from redis_cluster import RedisCluster
 from servers import VOLATILE, ValkeyServer, free_port, redis_binary, wait_until
+from tls_server import TlsServer
 
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch, WriteCounts
@@ -19,28 +20,6 @@ from worker.stores.redis import RedisStore
 from worker.stores.segment_store import Sentinel
 
 REF = "beta-users.g1"
-
-
-class TlsServer:
-    """Redis with a port for TLS, where a client must show a certificate of the same authority."""
-
-    def __init__(self, directory: Path, authority: Authority, certificate: Certificate, **settings: str) -> None:
-        self.authority = authority
-        self.port = free_port()
-        self.plain = ValkeyServer(
-            directory,
-            {
-                **VOLATILE,
-                "tls-port": str(self.port),
-                "tls-cert-file": str(certificate.file),
-                "tls-key-file": str(certificate.key_file),
-                "tls-ca-cert-file": str(authority.file),
-                "tls-auth-clients": "yes",
-                **{name.replace("_", "-"): value for name, value in settings.items()},
-            },
-            binary=redis_binary(),
-        )
-        self.plain.start()
 
 
 @pytest.fixture

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from aws_gate import Gate
+from certificates import Authority
 from servers import VOLATILE, MotoServer, ValkeyServer
 from sync_builders import Installation
+from tls_server import TlsServer
 
 from worker.cli.store_facts import read_facts
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, StoreConfiguration
 from worker.records.stores import StoreRecords
 from worker.stores.dynamodb_table import create_table
 from worker.sync.drain import drain
+
+ROLE = "arn:aws:iam::222222222222:role/segsync"
 
 
 @dataclass
@@ -83,13 +89,48 @@ def wrong_keys(moto: MotoServer) -> Trouble:
     return Trouble(table, "the table's keys must be the strings namespace and key", mend)
 
 
-@pytest.fixture(params=["wrong password", "no password", "missing table", "wrong keys"])
-def trouble(request: pytest.FixtureRequest) -> Trouble:
-    if request.param in {"wrong password", "no password"}:
-        make = wrong_password if request.param == "wrong password" else no_password
-        return make(request.getfixturevalue("start_valkey"))
-    moto = request.getfixturevalue("moto_server")
-    return missing_table(moto) if request.param == "missing table" else wrong_keys(moto)
+def unknown_authority(server: TlsServer) -> Trouble:
+    untrusted = RedisStoreConfiguration(host="127.0.0.1", port=server.port, tlsEnabled=True)
+    trusted = untrusted.model_copy(update={"tlsCaFile": str(server.authority.file)})
+    return Trouble(untrusted, "its certificate is not accepted", corrected(trusted))
+
+
+def expired_session(gate: Gate, table: str) -> Trouble:
+    """A role's session that ends before its time, as when the role's trust is taken back for a while."""
+    configuration = DynamoDBStoreConfiguration(
+        tableName=table, region=MotoServer.region, endpoint=gate.url, roleArn=ROLE, externalId="agreed"
+    )
+    gate.refuses_all = True
+
+    def mend(installation: Installation) -> None:
+        gate.refuses_all = False
+
+    return Trouble(configuration, "the credentials have expired", mend)
+
+
+@pytest.fixture(
+    params=["wrong password", "no password", "unknown authority", "missing table", "wrong keys", "expired session"]
+)
+def trouble(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trouble]:
+    wanted = request.getfixturevalue
+    match request.param:
+        case "wrong password":
+            yield wrong_password(wanted("start_valkey"))
+        case "no password":
+            yield no_password(wanted("start_valkey"))
+        case "unknown authority":
+            authority = Authority(tmp_path / "authority")
+            server = TlsServer(tmp_path / "server", authority, authority.issue("server"), tls_auth_clients="no")
+            yield unknown_authority(server)
+            server.plain.stop()
+        case "missing table":
+            yield missing_table(wanted("moto_server"))
+        case "wrong keys":
+            yield wrong_keys(wanted("moto_server"))
+        case _:
+            with Gate(wanted("moto_server")) as gate:
+                monkeypatch.setenv("AWS_ENDPOINT_URL_STS", gate.url)
+                yield expired_session(gate, wanted("dynamodb_table"))
 
 
 def apply(installation: Installation) -> str:
