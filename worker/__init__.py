@@ -11,10 +11,10 @@ The house has five floors; a module imports only from floors below its own (impo
     incarnation.py                         3  whose life a store leads: wiped, rolled back, another's
     manifest/                              2  manifest file -> RequestParser -> compiled decoder; response body; lint
     log/                                   2  segment log: keyspace, append, lease, upkeep; lua/
-    stores/                                2  SegmentStore and its implementations: redis, dynamodb, memory
+    stores/                                2  SegmentStore, and redis, dynamodb, launchdarkly, memory behind it
     records/                               2  environments, tokens, stores, segment keys, options; circuits and brakes
     state.py  settings.py  model.py        1  the state server's client, the only reader of the environment, plain
     errors.py  logs.py  processes.py          values, the taxonomy, log lines, what a process owes its parent
 
-A payload's way: receiver/webhook.py -> manifest/decoder.py -> log/append.py ~> sync/drain.py -> stores/redis.py.
+A payload's way: receiver/webhook.py -> manifest/decoder.py -> log/append.py ~> sync/drain.py -> stores/redis/.
 """

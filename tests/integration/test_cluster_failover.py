@@ -16,7 +16,7 @@ from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, StoreRecord
 from worker.stores.layout import context_hash, redis_include_key
 from worker.stores.redis import RedisStore
-from worker.stores.redis_slots import slot_of
+from worker.stores.redis.slots import slot_of
 from worker.sync.audit import Audit
 from worker.sync.drain import Drained, drain
 from worker.sync.freshness import Heartbeat

@@ -29,8 +29,8 @@ from servers import TcpProxy, ValkeyServer, wait_until
 from worker.model import RedisStoreConfiguration, SegmentPatch
 from worker.stores.layout import context_hashes
 from worker.stores.redis import RedisStore
-from worker.stores.redis_bulk import WINDOW, pack_commands
-from worker.stores.redis_session import WINDOWS_IN_FLIGHT, RedisWriteSession
+from worker.stores.redis.bulk import WINDOW, pack_commands
+from worker.stores.redis.session import WINDOWS_IN_FLIGHT, RedisWriteSession
 
 # From less than what a server reads at once to more than a writer has under way at a time.
 SIZES = (20_000, 24_000, 28_000, 31_000, 33_000, 40_000, 60_000, 200_000, 1_000_000)

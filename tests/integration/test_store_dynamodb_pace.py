@@ -11,8 +11,8 @@ from throttling_proxy import ThrottlingProxy
 
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import dynamodb_sender
 from worker.stores.dynamodb import DynamoDBStore
+from worker.stores.dynamodb import sender as dynamodb_sender
 from worker.stores.layout import context_hashes
 
 REF = "beta-users.g1"

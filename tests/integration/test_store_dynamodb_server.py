@@ -15,9 +15,9 @@ from servers import MotoServer
 
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import dynamodb_reads
 from worker.stores.dynamodb import DynamoDBStore
-from worker.stores.dynamodb_metadata import DynamoDBMetadata
+from worker.stores.dynamodb import reads as dynamodb_reads
+from worker.stores.dynamodb.metadata import DynamoDBMetadata
 from worker.stores.layout import context_hash, context_hashes
 from worker.stores.segment_store import Sentinel
 

@@ -12,9 +12,9 @@ from servers import MotoServer
 
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import dynamodb_table
 from worker.stores.dynamodb import DynamoDBStore
-from worker.stores.dynamodb_table import create_table
+from worker.stores.dynamodb import table as dynamodb_table
+from worker.stores.dynamodb.table import create_table
 
 REF = "beta-users.g1"
 

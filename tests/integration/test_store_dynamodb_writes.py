@@ -13,9 +13,10 @@ from dynamodb_local import Dynalite
 from servers import DynamoDBServer, MotoServer
 
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import dynamodb_sender, dynamodb_session
 from worker.stores.dynamodb import DynamoDBStore
-from worker.stores.dynamodb_plan import find_members
+from worker.stores.dynamodb import sender as dynamodb_sender
+from worker.stores.dynamodb import session as dynamodb_session
+from worker.stores.dynamodb.plan import find_members
 from worker.stores.layout import context_hash, context_hashes
 
 REF, OTHER_REF = "beta-users.g1", "vip.g3"

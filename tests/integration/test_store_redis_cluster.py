@@ -25,11 +25,11 @@ from worker.stores.layout import (
     redis_synchronized_on_key,
 )
 from worker.stores.redis import RedisStore
-from worker.stores.redis_bulk import WINDOW
-from worker.stores.redis_cells import CELL_SLOTS, SentinelCells
-from worker.stores.redis_lanes import Lane, Lanes
-from worker.stores.redis_session import RedisWriteSession
-from worker.stores.redis_slots import slot_of, slots_under
+from worker.stores.redis.bulk import WINDOW
+from worker.stores.redis.cells import CELL_SLOTS, SentinelCells
+from worker.stores.redis.lanes import Lane, Lanes
+from worker.stores.redis.session import RedisWriteSession
+from worker.stores.redis.slots import slot_of, slots_under
 from worker.stores.segment_store import Sentinel
 
 REF = "beta-users.g1"

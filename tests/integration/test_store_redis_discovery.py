@@ -16,7 +16,7 @@ from servers import ValkeyServer, free_port, server_binary, wait_until
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores.redis import RedisStore
-from worker.stores.redis_addresses import Address
+from worker.stores.redis.addresses import Address
 from worker.stores.segment_store import Sentinel
 
 REF = "beta-users.g1"

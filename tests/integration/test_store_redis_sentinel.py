@@ -14,7 +14,7 @@ from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch
 from worker.stores.layout import context_hash, context_hashes, redis_include_key, redis_sentinel_key
 from worker.stores.redis import RedisStore
-from worker.stores.redis_bulk import WINDOW
+from worker.stores.redis.bulk import WINDOW
 from worker.stores.segment_store import Sentinel
 
 REF = "beta-users.g1"

@@ -18,8 +18,8 @@ from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores.layout import context_hash, redis_include_key
 from worker.stores.redis import RedisStore
-from worker.stores.redis_bulk import WINDOW
-from worker.stores.redis_session import RedisWriteSession
+from worker.stores.redis.bulk import WINDOW
+from worker.stores.redis.session import RedisWriteSession
 
 REF = "beta-users.g1"
 OpenStore = Callable[..., RedisStore]

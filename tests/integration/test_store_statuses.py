@@ -19,7 +19,7 @@ from tls_server import TlsServer
 from worker.cli.store_facts import read_facts
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, StoreConfiguration
 from worker.records.stores import StoreRecords
-from worker.stores.dynamodb_table import create_table
+from worker.stores.dynamodb.table import create_table
 from worker.sync.drain import drain
 
 ROLE = "arn:aws:iam::222222222222:role/segsync"

@@ -7,6 +7,7 @@ from mutants.mutant import Mutant, in_file
 _TESTS = (
     "tests/unit/sync/test_judge.py",
     "tests/unit/sync/test_drain.py",
+    "tests/unit/sync/test_drain_refused.py",
     "tests/unit/sync/test_base.py",
     "tests/unit/sync/test_audit.py",
     "tests/unit/sync/test_audit_under_lease.py",
@@ -39,7 +40,24 @@ MUTANTS: list[Mutant] = [
             "exact=clean and not self._writes)",
             "exact=clean and not self._writes, innocent=True)",
         ),
-        ("a clean end clears the suspicion", "lease.release(clean=True, innocent=True)", "lease.release(clean=True)"),
+        ("a clean end clears the suspicion", "exact=self._exact, innocent=True)", "exact=self._exact)"),
+        ("a count is exact only where the store tells", "exact=self._exact, innocent=True)", "innocent=True)"),
+        (
+            "whom a store refuses is noted",
+            "            notes.note(store_id, segment, counts.refused)\n",
+            "            pass\n",
+        ),
+        (
+            "whom a store takes after all is noted no more",
+            "        if notes.has(store_id, segment):\n",
+            "        if False:\n",
+        ),
+        (
+            "whom a store still refuses stays noted",
+            "(hashed for hashed in hashes if hashed not in refused)",
+            "hashes",
+        ),
+        ("a segment is prepared before it is written", "            self._session.prepare(self._describe)\n", ""),
         (
             "a lease is renewed between two windows",
             "        self._lease.renew()\n        if self._stopping():",
@@ -100,11 +118,7 @@ MUTANTS: list[Mutant] = [
             "        if base is None:\n            raise Behind\n",
             "        assert base is not None\n",
         ),
-        (
-            "one store counts the members",
-            "counts.added - counts.removed if self._counts_members else None",
-            "counts.added - counts.removed",
-        ),
+        ("one store counts the members", "        if not self._counts_members:\n", "        if False:\n"),
     ),
     *in_file(
         "worker/sync/judge.py",

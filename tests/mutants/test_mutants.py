@@ -13,11 +13,11 @@ from mutants.mutant import Mutant
 from mutants.trial import ROOT, copied_tree, imports_from, try_out
 
 PRELUDE = "worker/log/lua/_prelude.lua"
+LUA = lupa.LuaRuntime()
 
 
 @pytest.mark.parametrize("file", sorted({mutant.file for mutant in all_mutants()}))
 def test_each_guard_stands_where_it_is_said_to_and_without_it_there_is_a_program(file: str) -> None:
-    lua = lupa.LuaRuntime()
     for mutant in all_mutants():
         if mutant.file != file:
             continue
@@ -27,7 +27,7 @@ def test_each_guard_stands_where_it_is_said_to_and_without_it_there_is_a_program
             compile(text, file, "exec")
         else:
             before = "" if file == PRELUDE else (ROOT / PRELUDE).read_text()
-            lua.compile(before + text)
+            LUA.compile(before + text)
 
 
 def test_each_guard_has_a_name_of_its_own_and_tests_that_there_are() -> None:

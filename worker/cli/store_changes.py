@@ -220,7 +220,7 @@ def create_table(
         if configuration.kind != "dynamodb":
             raise Misconfigured(f"{found.name} is no DynamoDB store, and needs no table")
         # boto3 is slow to import, and only this command needs it here.
-        from worker.stores.dynamodb_table import create_table as create
+        from worker.stores.dynamodb.table import create_table as create
 
         made = create(configuration)
         wiring.circuits.reset(found.store_id)

@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration
 from worker.stores.dynamodb import DynamoDBStore
-from worker.stores.dynamodb_faults import is_throttled, refusal_of, unavailable, verdicts_of
+from worker.stores.dynamodb.faults import is_throttled, refusal_of, unavailable, verdicts_of
 
 WHERE = "table in eu-west-1"
 ENDPOINT = {"endpoint_url": "https://dynamodb.example"}

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from worker.stores.dynamodb_pace import Pace
+from worker.stores.dynamodb.pace import Pace
 
 THREADS: Final = 16
 ANSWERS_IN_S: Final = 0.005

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.stores.dynamodb_changes import Change, Step, change_of, likely_removal
-from worker.stores.dynamodb_plan import (
+from worker.stores.dynamodb.changes import Change, Step, change_of, likely_removal
+from worker.stores.dynamodb.plan import (
     FEWEST_TO_PROBE,
     FEWEST_TO_READ,
     Found,

@@ -10,10 +10,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from worker.model import DynamoDBStoreConfiguration
-from worker.stores import dynamodb_reader
-from worker.stores.dynamodb_plan import Found, ReadingGivenUp
-from worker.stores.dynamodb_reader import DynamoDBItemReader
-from worker.stores.dynamodb_units import ConsumedUnits, Units
+from worker.stores.dynamodb import reader as dynamodb_reader
+from worker.stores.dynamodb.plan import Found, ReadingGivenUp
+from worker.stores.dynamodb.reader import DynamoDBItemReader
+from worker.stores.dynamodb.units import ConsumedUnits, Units
 from worker.stores.layout import context_hash, context_hashes
 
 REF = "a.g1"

@@ -13,11 +13,12 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from worker.errors import Fault, Unavailable
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores import dynamodb_sender, dynamodb_session
-from worker.stores.dynamodb_faults import unavailable
-from worker.stores.dynamodb_pace import Pace
-from worker.stores.dynamodb_session import DynamoDBWriteSession
-from worker.stores.dynamodb_units import ConsumedUnits
+from worker.stores.dynamodb import sender as dynamodb_sender
+from worker.stores.dynamodb import session as dynamodb_session
+from worker.stores.dynamodb.faults import unavailable
+from worker.stores.dynamodb.pace import Pace
+from worker.stores.dynamodb.session import DynamoDBWriteSession
+from worker.stores.dynamodb.units import ConsumedUnits
 from worker.stores.layout import context_hash
 
 SPOILT = ClientError({"Error": {"Code": "ValidationException", "Message": "Item size to update has exceeded"}}, "U")

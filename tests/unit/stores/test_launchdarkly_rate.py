@@ -9,7 +9,7 @@ from email.utils import formatdate
 import pytest
 
 from worker import processes
-from worker.stores.launchdarkly_rate import LONGEST_HOLD_S, STEP_S, RateLimit, Throttled
+from worker.stores.launchdarkly.rate import LONGEST_HOLD_S, STEP_S, RateLimit, Throttled
 
 NOW_S = 1_750_000_000.0
 ROUTE = "POST contexts"

@@ -10,7 +10,7 @@ from launchdarkly_server import LaunchDarklyServer
 from worker.errors import Unavailable
 from worker.model import SegmentId, SegmentPatch, SegmentProfile, WriteCounts
 from worker.stores.launchdarkly import LaunchDarklyStore
-from worker.stores.launchdarkly_prepare import KNOWN_S
+from worker.stores.launchdarkly.preparation import KNOWN_S
 
 SENTINEL = "segsync-sentinel"
 

@@ -10,7 +10,7 @@ from launchdarkly_server import LaunchDarklyServer
 
 from worker.errors import Unavailable
 from worker.stores.launchdarkly import LaunchDarklyStore
-from worker.stores.launchdarkly_sentinel import RECENT_S
+from worker.stores.launchdarkly.sentinel import RECENT_S
 from worker.stores.segment_store import Sentinel
 
 KEY = "segsync-sentinel"

@@ -13,7 +13,7 @@ from servers import wait_until
 from worker.errors import Unavailable
 from worker.model import SegmentId, SegmentPatch, SegmentProfile, WriteCounts
 from worker.stores.launchdarkly import LaunchDarklyStore
-from worker.stores.launchdarkly_session import MOST_BYTES, MOST_REFUSED_ALONE
+from worker.stores.launchdarkly.session import MOST_BYTES, MOST_REFUSED_ALONE
 from worker.stores.layout import context_hash
 
 REF = "beta.g1"

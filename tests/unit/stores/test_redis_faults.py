@@ -8,7 +8,7 @@ import pytest
 import redis
 from redis._parsers.base import BaseParser
 
-from worker.stores.redis_faults import unavailable
+from worker.stores.redis.faults import unavailable
 
 WHERE = "store.example:6379"
 

@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from worker.stores.layout import context_hash, context_hashes
-from worker.stores.redis_bulk import pack_commands
+from worker.stores.redis.bulk import pack_commands
 
 
 @pytest.mark.parametrize("prefix", ["launchdarkly", "prä:fix"])

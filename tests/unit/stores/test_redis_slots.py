@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from worker.stores.layout import context_hashes, redis_include_key, redis_synchronized_on_key
-from worker.stores.redis_addresses import Address
-from worker.stores.redis_cells import CELL_SLOTS, SentinelCells
-from worker.stores.redis_slots import (
+from worker.stores.redis.addresses import Address
+from worker.stores.redis.cells import CELL_SLOTS, SentinelCells
+from worker.stores.redis.slots import (
     NOBODY,
     SLOTS,
     Redirection,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from botocore.exceptions import ClientError
 
 from worker.model import DynamoDBStoreConfiguration
-from worker.stores.dynamodb_faults import is_throttled
-from worker.stores.dynamodb_plan import Found, Page, ReadingGivenUp
-from worker.stores.dynamodb_units import ConsumedUnits, units_of
+from worker.stores.dynamodb.faults import is_throttled
+from worker.stores.dynamodb.plan import Found, Page, ReadingGivenUp
+from worker.stores.dynamodb.units import ConsumedUnits, units_of
 from worker.stores.layout import (
     DYNAMODB_EXCLUDED,
     DYNAMODB_INCLUDED,

@@ -11,9 +11,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration
-from worker.stores.dynamodb_check import faults_of
-from worker.stores.dynamodb_client import open_client
-from worker.stores.dynamodb_faults import unavailable
+from worker.stores.dynamodb.check import faults_of
+from worker.stores.dynamodb.client import open_client
+from worker.stores.dynamodb.faults import unavailable
 from worker.stores.layout import DYNAMODB_PARTITION_KEY, DYNAMODB_SORT_KEY
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from typing import Final, NoReturn
 
 from worker.errors import Unavailable
 from worker.model import LaunchDarklyStoreConfiguration
-from worker.stores.launchdarkly_check import find_faults
-from worker.stores.launchdarkly_link import LaunchDarklyLink
-from worker.stores.launchdarkly_prepare import Preparation
-from worker.stores.launchdarkly_rate import RateLimit
-from worker.stores.launchdarkly_segments import BigSegment, LaunchDarklySegments
-from worker.stores.launchdarkly_sentinel import LaunchDarklySentinel
-from worker.stores.launchdarkly_session import WINDOW, LaunchDarklyWriteSession
+from worker.stores.launchdarkly.check import find_faults
+from worker.stores.launchdarkly.link import LaunchDarklyLink
+from worker.stores.launchdarkly.preparation import Preparation
+from worker.stores.launchdarkly.rate import RateLimit
+from worker.stores.launchdarkly.segments import BigSegment, LaunchDarklySegments
+from worker.stores.launchdarkly.sentinel import LaunchDarklySentinel
+from worker.stores.launchdarkly.session import WINDOW, LaunchDarklyWriteSession
 from worker.stores.segment_store import Sentinel
 
 # A process that is told to stop waits for one connection and its answer, and has ten seconds for all.

@@ -14,7 +14,7 @@ import redis
 from redis.connection import AbstractConnection
 
 from worker.model import RedisStoreConfiguration
-from worker.stores.redis_tls import TlsConnection
+from worker.stores.redis.tls import TlsConnection
 
 # Everything but a write is one small command: a store that has not answered it by then is away, and whoever asked has
 # other stores to serve.

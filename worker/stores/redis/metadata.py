@@ -1,6 +1,6 @@
 """The keys of a Redis store that are not about one context: its freshness and its sentinel.
 
-``OneSentinel`` is for stores that lie on one server, or in one slot of a cluster; ``redis_cells`` for the others.
+``OneSentinel`` is for stores that lie on one server, or in one slot of a cluster; ``cells`` for the others.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, Final, Protocol
 from redis.exceptions import ResponseError
 
 from worker.stores.layout import redis_sentinel_key, redis_synchronized_on_key
-from worker.stores.redis_lanes import Lanes
-from worker.stores.redis_link import read_sentinel, write_sentinel
-from worker.stores.redis_slots import SlotMap
+from worker.stores.redis.lanes import Lanes
+from worker.stores.redis.link import read_sentinel, write_sentinel
+from worker.stores.redis.slots import SlotMap
 from worker.stores.segment_store import Sentinel
 
 _CLAIM_SCRIPT: Final = """

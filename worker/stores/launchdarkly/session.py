@@ -7,9 +7,9 @@ from http import HTTPStatus
 from typing import Final
 
 from worker.model import RefusedMember, SegmentPatch, SegmentProfile, WriteCounts
-from worker.stores.launchdarkly_faults import OF_ONE_SEGMENT
-from worker.stores.launchdarkly_prepare import Preparation, SegmentLost, Standing
-from worker.stores.launchdarkly_segments import LaunchDarklySegments
+from worker.stores.launchdarkly.faults import OF_ONE_SEGMENT
+from worker.stores.launchdarkly.preparation import Preparation, SegmentLost, Standing
+from worker.stores.launchdarkly.segments import LaunchDarklySegments
 from worker.stores.layout import context_hash, portions
 from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 from worker.model import SegmentProfile
-from worker.stores.launchdarkly_faults import OF_ONE_SEGMENT
-from worker.stores.launchdarkly_segments import BigSegment, LaunchDarklySegments
+from worker.stores.launchdarkly.faults import OF_ONE_SEGMENT
+from worker.stores.launchdarkly.segments import BigSegment, LaunchDarklySegments
 
 # What was found of a segment holds for so long in a process: a stream of small batches costs one request each, not two.
 # What is missed meanwhile, the write itself is told: a segment that is gone, or is no big one any more, takes nobody.

@@ -7,9 +7,9 @@ from typing import Final
 
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration
-from worker.stores.redis_addresses import Address, Pools, addresses_of
-from worker.stores.redis_faults import DRIVER_ERRORS, unavailable
-from worker.stores.redis_link import ask
+from worker.stores.redis.addresses import Address, Pools, addresses_of
+from worker.stores.redis.faults import DRIVER_ERRORS, unavailable
+from worker.stores.redis.link import ask
 
 # One that is up answers at once: those that are not are passed over, and all of them together take no longer than this.
 _ONE_TIMEOUT_S: Final = 1.0

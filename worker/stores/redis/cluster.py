@@ -18,12 +18,12 @@ from redis.exceptions import ResponseError
 
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration
-from worker.stores.redis_addresses import Address, Pools, addresses_of
-from worker.stores.redis_faults import DRIVER_ERRORS, has_answered, unavailable
-from worker.stores.redis_lanes import Lanes
-from worker.stores.redis_link import ask
-from worker.stores.redis_nodes import REPLICA, Greeted, Keys, greet
-from worker.stores.redis_slots import SlotMap, read_slot_map, redirection_of
+from worker.stores.redis.addresses import Address, Pools, addresses_of
+from worker.stores.redis.faults import DRIVER_ERRORS, has_answered, unavailable
+from worker.stores.redis.lanes import Lanes
+from worker.stores.redis.link import ask
+from worker.stores.redis.nodes import REPLICA, Greeted, Keys, greet
+from worker.stores.redis.slots import SlotMap, read_slot_map, redirection_of
 
 # A checkout that met so many maps which were not true gives up: the next try is another worker's, or later.
 _MOST_MAPS: Final = 3

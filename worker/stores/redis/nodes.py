@@ -1,6 +1,6 @@
 """The server of a store that has one at a time: named by its address, or by Redis Sentinels as a service's primary.
 
-``redis_cluster`` is for stores that have several.
+``cluster`` is for stores that have several.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
 from worker.errors import Unavailable
-from worker.stores.redis_addresses import Address, Pools
-from worker.stores.redis_discovery import Discovery
-from worker.stores.redis_faults import DRIVER_ERRORS, has_answered
-from worker.stores.redis_lanes import Lane, Lanes
-from worker.stores.redis_link import GREETING, Command, read_greeting
-from worker.stores.redis_slots import SlotMap
+from worker.stores.redis.addresses import Address, Pools
+from worker.stores.redis.discovery import Discovery
+from worker.stores.redis.faults import DRIVER_ERRORS, has_answered
+from worker.stores.redis.lanes import Lane, Lanes
+from worker.stores.redis.link import GREETING, Command, read_greeting
+from worker.stores.redis.slots import SlotMap
 
 REPLICA: Final = "slave"  # the word of the protocol
 

@@ -34,10 +34,10 @@ from functools import cached_property
 from typing import Any, Final
 
 from worker.stores.layout import redis_arbiter_key, redis_cell_key, redis_synchronized_on_key
-from worker.stores.redis_lanes import Lanes
-from worker.stores.redis_link import Command, read_sentinel, write_sentinel
-from worker.stores.redis_metadata import FRESHNESS_SCRIPT, proved_values
-from worker.stores.redis_slots import SLOTS, SlotMap, slot_of, tags_in
+from worker.stores.redis.lanes import Lanes
+from worker.stores.redis.link import Command, read_sentinel, write_sentinel
+from worker.stores.redis.metadata import FRESHNESS_SCRIPT, proved_values
+from worker.stores.redis.slots import SLOTS, SlotMap, slot_of, tags_in
 from worker.stores.segment_store import Sentinel
 
 CELL_SLOTS: Final = tuple(range(0, SLOTS, 64))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
-from worker.stores.dynamodb_changes import Change, Changes, change_of, likely_removal
-from worker.stores.dynamodb_faults import Told
-from worker.stores.dynamodb_pace import Pace
-from worker.stores.dynamodb_plan import Found, find_members
-from worker.stores.dynamodb_reader import DynamoDBItemReader
-from worker.stores.dynamodb_sender import Sender, Sent
-from worker.stores.dynamodb_units import ConsumedUnits
+from worker.stores.dynamodb.changes import Change, Changes, change_of, likely_removal
+from worker.stores.dynamodb.faults import Told
+from worker.stores.dynamodb.pace import Pace
+from worker.stores.dynamodb.plan import Found, find_members
+from worker.stores.dynamodb.reader import DynamoDBItemReader
+from worker.stores.dynamodb.sender import Sender, Sent
+from worker.stores.dynamodb.units import ConsumedUnits
 from worker.stores.layout import context_hashes, proved_hashes
 from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
 

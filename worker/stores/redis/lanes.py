@@ -14,10 +14,10 @@ import redis
 from redis.exceptions import ResponseError
 
 from worker.errors import Unavailable
-from worker.stores.redis_addresses import Address, Pools
-from worker.stores.redis_faults import code_of, has_answered
-from worker.stores.redis_link import Command, Greeting, ask_all, read_all, send_all
-from worker.stores.redis_slots import NOBODY, SlotMap, redirection_of, slot_of, slots_under
+from worker.stores.redis.addresses import Address, Pools
+from worker.stores.redis.faults import code_of, has_answered
+from worker.stores.redis.link import Command, Greeting, ask_all, read_all, send_all
+from worker.stores.redis.slots import NOBODY, SlotMap, redirection_of, slot_of, slots_under
 
 # A key that was sent so often to where it was said to be has not come to rest.
 MOST_REDIRECTIONS: Final = 5

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import httpx2
 
-from worker.stores.launchdarkly_segments import LaunchDarklySegments
+from worker.stores.launchdarkly.segments import LaunchDarklySegments
 from worker.stores.segment_store import Sentinel
 
 SENTINEL_KEY: Final = "segsync-sentinel"

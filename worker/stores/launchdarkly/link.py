@@ -13,8 +13,8 @@ import httpx2
 import msgspec
 
 from worker.model import LaunchDarklyStoreConfiguration
-from worker.stores.launchdarkly_faults import DRIVER_ERRORS, Faults
-from worker.stores.launchdarkly_rate import TOO_MANY, RateLimit, Throttled
+from worker.stores.launchdarkly.faults import DRIVER_ERRORS, Faults
+from worker.stores.launchdarkly.rate import TOO_MANY, RateLimit, Throttled
 from worker.stores.segment_store import BeforeWindow
 
 API_VERSION: Final = "20240415"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.model import DynamoDBStoreConfiguration
-from worker.stores import dynamodb_reads
-from worker.stores.dynamodb_changes import Changes
-from worker.stores.dynamodb_faults import reason_of
-from worker.stores.dynamodb_metadata import DynamoDBMetadata
-from worker.stores.dynamodb_units import ConsumedUnits
+from worker.stores.dynamodb import reads
+from worker.stores.dynamodb.changes import Changes
+from worker.stores.dynamodb.faults import reason_of
+from worker.stores.dynamodb.metadata import DynamoDBMetadata
+from worker.stores.dynamodb.units import ConsumedUnits
 from worker.stores.layout import DYNAMODB_PARTITION_KEY, DYNAMODB_SORT_KEY, context_hashes
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def _refusals(client: DynamoDBClient, configuration: DynamoDBStoreConfiguration)
     tried: dict[str, Callable[[], object]] = {
         "GetItem": metadata.read_sentinel,
         "UpdateItem": metadata.try_to_write,
-        "BatchGetItem": lambda: dynamodb_reads.read_inclusions(client, configuration, "", nobody),
+        "BatchGetItem": lambda: reads.read_inclusions(client, configuration, "", nobody),
         "DeleteItem": changes.try_to_delete,
-        "Query": lambda: next(dynamodb_reads.read_pages(client, configuration, items=1)),
+        "Query": lambda: next(reads.read_pages(client, configuration, items=1)),
     }
     if configuration.writeMode == "transact":
         tried["TransactWriteItems"] = changes.try_transaction

@@ -22,13 +22,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.errors import Unavailable
 from worker.model import DynamoDBStoreConfiguration
-from worker.stores import dynamodb_check, dynamodb_reads
-from worker.stores.dynamodb_client import IN_FLIGHT, open_client
-from worker.stores.dynamodb_faults import has_stale_credentials, unavailable
-from worker.stores.dynamodb_metadata import DynamoDBMetadata
-from worker.stores.dynamodb_pace import Pace
-from worker.stores.dynamodb_session import DynamoDBWriteSession
-from worker.stores.dynamodb_units import ConsumedUnits, Units
+from worker.stores.dynamodb import check, reads
+from worker.stores.dynamodb.client import IN_FLIGHT, open_client
+from worker.stores.dynamodb.faults import has_stale_credentials, unavailable
+from worker.stores.dynamodb.metadata import DynamoDBMetadata
+from worker.stores.dynamodb.pace import Pace
+from worker.stores.dynamodb.session import DynamoDBWriteSession
+from worker.stores.dynamodb.units import ConsumedUnits, Units
 from worker.stores.layout import (
     DYNAMODB_INCLUDED,
     DYNAMODB_PARTITION_KEY,
@@ -125,12 +125,12 @@ class DynamoDBStore:
         """See ``SegmentStore``. Consistent reads, a hundred in each request."""
         proved_hashes(hashes)
         with self._answered():
-            return dynamodb_reads.read_inclusions(self._open_client(), self._configuration, segment_ref, hashes)
+            return reads.read_inclusions(self._open_client(), self._configuration, segment_ref, hashes)
 
     def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
         """See ``SegmentStore``. Consistent reads, a megabyte in each page."""
         with self._answered():
-            pages = dynamodb_reads.read_pages(self._open_client(), self._configuration)
+            pages = reads.read_pages(self._open_client(), self._configuration)
         while True:
             with self._answered():
                 page = next(pages, None)
@@ -142,7 +142,7 @@ class DynamoDBStore:
     def holds_members(self) -> bool:
         """See ``SegmentStore``. A consistent read."""
         with self._answered():
-            return dynamodb_reads.holds_members(self._open_client(), self._configuration)
+            return reads.holds_members(self._open_client(), self._configuration)
 
     def sentinel(self) -> Sentinel | None:
         """See ``SegmentStore``. A consistent read."""
@@ -176,7 +176,7 @@ class DynamoDBStore:
         """See ``SegmentStore``."""
         try:
             with self._answered():
-                faults = dynamodb_check.find_faults(self._open_client(), self._configuration)
+                faults = check.find_faults(self._open_client(), self._configuration)
         except Unavailable as fault:
             return [str(fault)]
         return [f"DynamoDB table {self._where}: {fault}" for fault in faults]

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 
 from worker.stores.layout import redis_include_key
-from worker.stores.redis_addresses import Address
+from worker.stores.redis.addresses import Address
 
 SLOTS: Final = 16_384
 # Nobody serves a slot with this owner.

@@ -9,8 +9,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.model import DynamoDBStoreConfiguration
-from worker.stores.dynamodb_plan import Found, is_right
-from worker.stores.dynamodb_units import ConsumedUnits, units_of
+from worker.stores.dynamodb.plan import Found, is_right
+from worker.stores.dynamodb.units import ConsumedUnits, units_of
 from worker.stores.layout import (
     DYNAMODB_EXCLUDED,
     DYNAMODB_INCLUDED,

@@ -7,7 +7,7 @@ import redis
 
 from worker.errors import Fault, Unavailable
 from worker.stores.addressing import causes_of, is_misaddressed
-from worker.stores.redis_tls import UnusableFile, tls_reason
+from worker.stores.redis.tls import UnusableFile, tls_reason
 
 # What a driver, a socket or a reply parser raises. Anything else is our own bug and is left as it is.
 DRIVER_ERRORS = (redis.RedisError, redis.exceptions.ChildDeadlockedError, hiredis.HiredisError, OSError)

@@ -22,10 +22,10 @@ from typing import Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.model import RefusedMember
-from worker.stores.dynamodb_changes import Change, Changes, Step
-from worker.stores.dynamodb_client import IN_FLIGHT
-from worker.stores.dynamodb_faults import Refusal, Told, is_conflict, is_throttled, refusal_of, verdicts_of
-from worker.stores.dynamodb_pace import Pace
+from worker.stores.dynamodb.changes import Change, Changes, Step
+from worker.stores.dynamodb.client import IN_FLIGHT
+from worker.stores.dynamodb.faults import Refusal, Told, is_conflict, is_throttled, refusal_of, verdicts_of
+from worker.stores.dynamodb.pace import Pace
 from worker.stores.segment_store import BeforeWindow
 
 # What one transaction may hold, and what a member in it costs in write units.

@@ -14,9 +14,9 @@ import hiredis
 from worker.errors import Unavailable
 from worker.model import RefusedMember, SegmentPatch, WriteCounts
 from worker.stores.layout import context_hashes, portions, proved_hashes
-from worker.stores.redis_bulk import Replies, pack_commands, socket_of
-from worker.stores.redis_faults import DRIVER_ERRORS, is_spoilt, reason_of, unavailable
-from worker.stores.redis_lanes import MOST_REDIRECTIONS, Lane, Lanes
+from worker.stores.redis.bulk import Replies, pack_commands, socket_of
+from worker.stores.redis.faults import DRIVER_ERRORS, is_spoilt, reason_of, unavailable
+from worker.stores.redis.lanes import MOST_REDIRECTIONS, Lane, Lanes
 from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
 
 # One window is hashed and packed while the servers work through another.

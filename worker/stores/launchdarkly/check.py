@@ -7,8 +7,8 @@ from http import HTTPStatus
 from typing import Final
 
 from worker.errors import Unavailable
-from worker.stores.launchdarkly_segments import LaunchDarklySegments, description_patch
-from worker.stores.launchdarkly_sentinel import SENTINEL_KEY, LaunchDarklySentinel
+from worker.stores.launchdarkly.segments import LaunchDarklySegments, description_patch
+from worker.stores.launchdarkly.sentinel import SENTINEL_KEY, LaunchDarklySentinel
 
 # No segment can have this key: what asks for it is refused, with 403 by who may not create segments at all.
 _NO_KEY: Final = "segsync probe"

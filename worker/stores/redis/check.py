@@ -15,13 +15,13 @@ from worker.stores.layout import (
     redis_sentinel_key,
     redis_synchronized_on_key,
 )
-from worker.stores.redis_addresses import Address
-from worker.stores.redis_cells import CELL_SLOTS as PROBED_SLOTS
-from worker.stores.redis_faults import reason_of
-from worker.stores.redis_link import ask_all, told
-from worker.stores.redis_metadata import FRESHNESS_SCRIPT
-from worker.stores.redis_reads import glob_of
-from worker.stores.redis_slots import SlotMap, has_hash_tag, slot_of, tags_in
+from worker.stores.redis.addresses import Address
+from worker.stores.redis.cells import CELL_SLOTS as PROBED_SLOTS
+from worker.stores.redis.faults import reason_of
+from worker.stores.redis.link import ask_all, told
+from worker.stores.redis.metadata import FRESHNESS_SCRIPT
+from worker.stores.redis.reads import glob_of
+from worker.stores.redis.slots import SlotMap, has_hash_tag, slot_of, tags_in
 
 _MEMBER: Final = "segsync"
 # If the server dies, or refuses to clear up, between the writing of a probe and its end.

@@ -5,7 +5,7 @@ It owns these keys of its prefix, and never sets a time to live:
     {prefix}:big_segment_include:{context hash}   SET      segment refs that include the context
     {prefix}:big_segments_synchronized_on         STRING   freshness, epoch milliseconds
     {prefix}:segsync_sentinel                     STRING   incarnation, a space, beat in epoch milliseconds
-    {prefix}:segsync_sentinel:...                 STRING   the same, spread over a cluster: see ``redis_cells``
+    {prefix}:segsync_sentinel:...                 STRING   the same, spread over a cluster: see ``cells``
 
 SDKs also read ``{prefix}:big_segment_exclude:{context hash}``; synced segments never exclude anybody. ``check`` writes
 ``{prefix}:big_segment_include:segsync_probe`` and ``{prefix}:segsync_probe``, perhaps with a hash tag behind them, and
@@ -22,21 +22,21 @@ from redis.exceptions import ResponseError
 
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration
-from worker.stores import redis_metadata, redis_reads
 from worker.stores.layout import context_hashes, proved_hashes
-from worker.stores.redis_addresses import Address, Pools, addresses_of
-from worker.stores.redis_bulk import WINDOW, socket_of
-from worker.stores.redis_cells import SentinelCells
-from worker.stores.redis_check import find_faults, keys_of_node, keys_of_server
-from worker.stores.redis_cluster import Cluster
-from worker.stores.redis_discovery import Discovery
-from worker.stores.redis_faults import DRIVER_ERRORS, is_refusal, unavailable
-from worker.stores.redis_lanes import Lanes
-from worker.stores.redis_link import ask
-from worker.stores.redis_metadata import OneSentinel, StoreSentinel, proved_values
-from worker.stores.redis_nodes import DiscoveredServer, Nodes, OneServer
-from worker.stores.redis_session import RedisWriteSession
-from worker.stores.redis_slots import has_hash_tag
+from worker.stores.redis import metadata, reads
+from worker.stores.redis.addresses import Address, Pools, addresses_of
+from worker.stores.redis.bulk import WINDOW, socket_of
+from worker.stores.redis.cells import SentinelCells
+from worker.stores.redis.check import find_faults, keys_of_node, keys_of_server
+from worker.stores.redis.cluster import Cluster
+from worker.stores.redis.discovery import Discovery
+from worker.stores.redis.faults import DRIVER_ERRORS, is_refusal, unavailable
+from worker.stores.redis.lanes import Lanes
+from worker.stores.redis.link import ask
+from worker.stores.redis.metadata import OneSentinel, StoreSentinel, proved_values
+from worker.stores.redis.nodes import DiscoveredServer, Nodes, OneServer
+from worker.stores.redis.session import RedisWriteSession
+from worker.stores.redis.slots import has_hash_tag
 from worker.stores.segment_store import Sentinel
 
 # A write that is not answered for this long has an unknown fate; a pause for an fsync or a fork is shorter. A process
@@ -103,7 +103,7 @@ class RedisStore:
     def included(self, context_key: str) -> set[str]:
         """See ``SegmentStore``."""
         with self._lanes(of_a_member=True) as lanes:
-            return redis_reads.read_included(lanes, self._prefix, context_key)
+            return reads.read_included(lanes, self._prefix, context_key)
 
     def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
         """See ``SegmentStore``."""
@@ -113,19 +113,19 @@ class RedisStore:
         """See ``SegmentStore``."""
         proved_hashes(hashes)
         with self._lanes(of_a_member=True) as lanes:
-            return redis_reads.read_inclusions(lanes, self._prefix, segment_ref, hashes)
+            return reads.read_inclusions(lanes, self._prefix, segment_ref, hashes)
 
     def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
         """See ``SegmentStore``. Not while slots of a cluster move."""
         with self._lanes(of_a_member=True) as lanes:
-            for page in redis_reads.read_pages(lanes, self._prefix):
+            for page in reads.read_pages(lanes, self._prefix):
                 if page:
                     yield page
 
     def holds_members(self) -> bool:
         """See ``SegmentStore``. Looks through the whole database when there is nobody."""
         with self._lanes(of_a_member=True) as lanes:
-            return redis_reads.holds_members(lanes, self._prefix)
+            return reads.holds_members(lanes, self._prefix)
 
     def sentinel(self) -> Sentinel | None:
         """See ``SegmentStore``."""
@@ -145,7 +145,7 @@ class RedisStore:
     def synchronized_on(self) -> int | None:
         """See ``SegmentStore``."""
         with self._lanes() as lanes:
-            return redis_metadata.read_freshness(lanes, self._prefix)
+            return metadata.read_freshness(lanes, self._prefix)
 
     def set_synchronized_on(self, epoch_ms: int, sentinel: Sentinel) -> bool:
         """See ``SegmentStore``. Spread over a cluster, it is one step on the node that has the freshness."""

@@ -10,10 +10,10 @@ import hiredis
 
 from worker.errors import Unavailable
 from worker.stores.layout import context_hash, is_hash, redis_include_key
-from worker.stores.redis_bulk import WINDOW, Replies, pack_commands, socket_of
-from worker.stores.redis_faults import is_spoilt
-from worker.stores.redis_lanes import MOST_REDIRECTIONS, Lane, Lanes
-from worker.stores.redis_link import ask
+from worker.stores.redis.bulk import WINDOW, Replies, pack_commands, socket_of
+from worker.stores.redis.faults import is_spoilt
+from worker.stores.redis.lanes import MOST_REDIRECTIONS, Lane, Lanes
+from worker.stores.redis.link import ask
 
 # Keys that one SCAN looks at, ours or others'; a server is busy with a thousand for less than a millisecond.
 _LOOKED_AT: Final = 1_000

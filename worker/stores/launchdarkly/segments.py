@@ -12,8 +12,8 @@ import msgspec
 
 from worker.errors import Unavailable
 from worker.model import DEFAULT_CONTEXT_KIND, LaunchDarklyStoreConfiguration, SegmentProfile
-from worker.stores.launchdarkly_faults import OF_ONE_SEGMENT
-from worker.stores.launchdarkly_link import LaunchDarklyLink, Method, path_part
+from worker.stores.launchdarkly.faults import OF_ONE_SEGMENT
+from worker.stores.launchdarkly.link import LaunchDarklyLink, Method, path_part
 from worker.stores.segment_store import BeforeWindow
 
 # On every segment that segsync has created, beside the tag of its generation.

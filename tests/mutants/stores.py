@@ -1,0 +1,68 @@
+"""Guards of stores: what shows that one lost something, and what may be passed over (rules 12 and 16)."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant, in_file
+
+_CLUSTER = ("tests/integration/test_store_redis_cluster.py", "tests/unit/stores/test_redis_slots.py")
+_DYNAMODB = (
+    "tests/unit/stores/test_dynamodb_plan.py",
+    "tests/unit/stores/test_dynamodb_session.py",
+    "tests/integration/test_store_dynamodb_writes.py",
+)
+
+MUTANTS: list[Mutant] = [
+    *in_file(
+        "worker/sync/asking.py",
+        ("tests/unit/sync/test_audit_under_lease.py", "tests/unit/sync/test_audit.py"),
+        ("strays are removed under a lease that lives", "names), lease.renew)", "names), lambda: None)"),
+    ),
+    *in_file(
+        "worker/stores/redis/cells.py",
+        _CLUSTER,
+        ("a decision under way is no sentinel", "arbiter is None or arbiter.endswith(_UNDER_WAY)", "arbiter is None"),
+        ("a cell that is gone shows", "len(held) < len(told) or ", ""),
+        ("a cell that says something else shows", " or len({sentinel.incarnation for sentinel in held}) > 1", ""),
+        ("the oldest beat is the store's", "return min(held, key", "return max(held, key"),
+        ("of two claims one is let through", "if held ~= ARGV[1] then return held end", ""),
+        (
+            "a heartbeat that misses a cell says so to everybody",
+            '            self._decide(lanes, arbiter, b"")\n',
+            "",
+        ),
+        (
+            "a beat is for one incarnation",
+            "        if not all(proved_values(lanes.ask_each(beats))):\n",
+            "        if not proved_values(lanes.ask_each(beats)):\n",
+        ),
+    ),
+    *in_file(
+        "worker/stores/redis/session.py",
+        (*_CLUSTER, "tests/integration/test_cluster_failover.py"),
+        ("a failover is another process", "sorted(told)).encode()", '"").encode()'),
+        (
+            "who was sent to another node is written there",
+            "            if not self._moved:\n",
+            "            if True:\n",
+        ),
+    ),
+    *in_file(
+        "worker/stores/dynamodb/plan.py",
+        _DYNAMODB,
+        (
+            "only who is as they shall be is passed over",
+            "return found is not None and (found in (Found.IN, Found.ALONE)) is included",
+            "return found is not None",
+        ),
+    ),
+    *in_file(
+        "worker/stores/dynamodb/changes.py",
+        _DYNAMODB,
+        ("only who is in is removed", "            ConditionExpression=_IS_IN,\n", ""),
+        (
+            "an item goes only with nothing else in it",
+            "_IS_ALONE if removes_item else _IS_BLANK, self._refs if removes_item else None",
+            "_IS_BLANK, None",
+        ),
+    ),
+]
