@@ -17,6 +17,7 @@ from worker.stores.dynamodb.plan import (
     FEWEST_TO_READ,
     Found,
     Page,
+    PartitionCost,
     ReadingGivenUp,
     find_members,
     is_right,
@@ -194,6 +195,17 @@ def test_a_cohort_that_is_sent_again_is_read_in_the_cheaper_way(others: int, mos
     assert left == 0
     # A look at the partition comes on top, and a page that showed that Query is the dearer way.
     assert reader.units <= most_units * len(names) + 100
+
+
+def test_a_partition_that_is_known_to_be_large_is_not_looked_at_again_for_a_while() -> None:
+    names, now = hashes(1_000), [0.0]
+    table, partition = members(names) | members(hashes(60_000, "other")), PartitionCost(lambda: now[0])
+    for wait_s, looks in ((0, True), (50, False), (20, True), (0, False)):
+        now[0] += wait_s
+        reader, wanted = Reader(table), dict.fromkeys(names, True)
+        found = find_members(reader, wanted, everybody=False, chance=random.Random(1), partition=partition)
+        assert all(is_right(found[name], included=True) for name in names)
+        assert (reader.units > len(reader.asked)) == looks
 
 
 @pytest.mark.parametrize("others", [0, 20_000])

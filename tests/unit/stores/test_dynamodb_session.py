@@ -17,6 +17,7 @@ from worker.stores.dynamodb import sender as dynamodb_sender
 from worker.stores.dynamodb import session as dynamodb_session
 from worker.stores.dynamodb.faults import unavailable
 from worker.stores.dynamodb.pace import Pace
+from worker.stores.dynamodb.plan import PartitionCost
 from worker.stores.dynamodb.session import DynamoDBWriteSession
 from worker.stores.dynamodb.units import ConsumedUnits
 from worker.stores.layout import context_hash
@@ -52,7 +53,15 @@ def session_of(client: Any, executor: ThreadPoolExecutor) -> DynamoDBWriteSessio
 
     configuration = DynamoDBStoreConfiguration(tableName="t", region="eu-west-1")
     return DynamoDBWriteSession(
-        client, executor, configuration, None, pace=Pace(), consumed=ConsumedUnits(), told=told, window=100
+        client,
+        executor,
+        configuration,
+        None,
+        pace=Pace(),
+        partition=PartitionCost(),
+        consumed=ConsumedUnits(),
+        told=told,
+        window=100,
     )
 
 

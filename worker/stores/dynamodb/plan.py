@@ -18,8 +18,9 @@ Reading is an economy, never a need: where the table is short of read capacity, 
 from __future__ import annotations
 
 import random
+import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
@@ -40,6 +41,10 @@ _PAGE_ITEMS: Final = 2_000
 # What one BatchGetItem may ask for, at a unit for each.
 BATCH: Final = 100
 _UNITS_OF_ONE: Final = 1.0
+# What a Query is estimated to cost for each member, below which it is taken: the estimate may be off by a third.
+_QUERY_PAYS: Final = 0.7
+# How long the partition is taken for as large as it was: a small share of it does not pay for a look each time.
+_ESTIMATE_HOLDS_S: Final = 60.0
 
 _ALPHABET: Final = "+/0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # base64's, as DynamoDB sorts
 _RANKS: Final = {ord(letter): rank for rank, letter in enumerate(_ALPHABET)}
@@ -82,8 +87,31 @@ class ItemReader(Protocol):
         """What is found of some, and at least one, of a hundred contexts at most. Raises ReadingGivenUp."""
 
 
+class PartitionCost:
+    """What a Query of the whole partition costs in read units, as it was estimated a while ago; one for each store."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._estimate: tuple[float, float] | None = None
+
+    def note(self, units: float) -> None:
+        """It was estimated now."""
+        self._estimate = units, self._clock()
+
+    def is_dear(self, members: int) -> bool:
+        """Whether it is known to cost more than asking for so many members, one unit each."""
+        if self._estimate is None or self._clock() - self._estimate[1] > _ESTIMATE_HOLDS_S:
+            return False
+        return self._estimate[0] >= _UNITS_OF_ONE * members
+
+
 def find_members(
-    reader: ItemReader, wanted: dict[bytes, bool], *, everybody: bool, chance: random.Random
+    reader: ItemReader,
+    wanted: dict[bytes, bool],
+    *,
+    everybody: bool,
+    chance: random.Random,
+    partition: PartitionCost | None = None,
 ) -> dict[bytes, Found]:
     """Read those members of a patch that it pays to read.
 
@@ -92,6 +120,7 @@ def find_members(
         wanted: context hash -> whether it shall be included; in the patch's order.
         everybody: read all of them, whether it pays or not.
         chance: picks whom to look at first.
+        partition: what was found out of it by earlier patches.
 
     Returns:
         What is known: of some, of all, or of nobody.
@@ -99,7 +128,7 @@ def find_members(
     known = _Known(wanted)
     if len(wanted) >= FEWEST_TO_READ:
         with suppress(ReadingGivenUp):  # the rest is written unread
-            _Reading(reader, known, everybody=everybody, chance=chance).run()
+            _Reading(reader, known, partition or PartitionCost(), everybody=everybody, chance=chance).run()
     return known.found
 
 
@@ -146,22 +175,26 @@ class _Known:
 
 
 class _Reading:
-    def __init__(self, reader: ItemReader, known: _Known, *, everybody: bool, chance: random.Random) -> None:
+    def __init__(
+        self, reader: ItemReader, known: _Known, partition: PartitionCost, *, everybody: bool, chance: random.Random
+    ) -> None:
         self._reader = reader
         self._known = known
+        self._partition = partition
         self._everybody = everybody
         self._chance = chance
         self._sorted: list[bytes] = []
 
     def run(self) -> None:
         known, members = self._known, len(self._known.wanted)
-        query_units = self._probe() if members >= FEWEST_TO_PROBE else None
+        worth_a_look = members >= FEWEST_TO_PROBE and not self._partition.is_dear(members)
+        query_units = self._probe() if worth_a_look else None
         if len(known.found) < _ENOUGH_KNOWN and not self._everybody:
             self._get(self._chance.sample(known.unknown(), min(_SAMPLE, members // 4)))
         units = _UNITS_OF_ONE if query_units is None else min(_UNITS_OF_ONE, query_units)
         if not self._everybody and not pays(known.share, units):
             return
-        if units < _UNITS_OF_ONE:
+        if units < _QUERY_PAYS:
             self._query()
         # In the patch's order: neighbours in hash order lie in one physical partition.
         rest = known.unknown()
@@ -182,7 +215,9 @@ class _Reading:
         page = self._reader.query(begin, PROBE_ITEMS)
         self._learn(page, start + 1)
         stretch = (1.0 if page.last is None else place_of(page.last)) - place_of(begin)
-        return page.units / max(stretch, 1e-9) / len(self._sorted)
+        whole_units = page.units / max(stretch, 1e-9)
+        self._partition.note(whole_units)
+        return whole_units / len(self._sorted)
 
     def _learn(self, page: Page, start: int) -> int:
         """Note who of the members, from one on, lies in a page; returns the first one behind it."""

@@ -15,7 +15,7 @@ from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores.dynamodb.changes import Change, Changes, change_of, likely_removal
 from worker.stores.dynamodb.faults import Told
 from worker.stores.dynamodb.pace import Pace
-from worker.stores.dynamodb.plan import Found, find_members
+from worker.stores.dynamodb.plan import Found, PartitionCost, find_members
 from worker.stores.dynamodb.reader import DynamoDBItemReader
 from worker.stores.dynamodb.sender import Sender, Sent
 from worker.stores.dynamodb.units import ConsumedUnits
@@ -43,6 +43,7 @@ class DynamoDBWriteSession:
         sentinel: Sentinel | None,
         *,
         pace: Pace,
+        partition: PartitionCost,
         consumed: ConsumedUnits,
         told: Told,
         window: int,
@@ -53,6 +54,7 @@ class DynamoDBWriteSession:
         self._configuration = configuration
         self._together = configuration.writeMode == "transact"
         self._pace = pace
+        self._partition = partition
         self._consumed = consumed
         self._told = told
         self._window = window
@@ -82,7 +84,13 @@ class DynamoDBWriteSession:
         renew = _Renewal(before_window)
         reader = DynamoDBItemReader(self._client, self._configuration, segment_ref, self._consumed, renew)
         with self._answered():
-            return find_members(reader, wanted, everybody=self._together, chance=random.Random())  # noqa: S311 - a sample
+            return find_members(
+                reader,
+                wanted,
+                everybody=self._together,
+                chance=random.Random(),  # noqa: S311 - a sample
+                partition=self._partition,
+            )
 
     def _send(self, segment_ref: str, changes: Iterator[Change], before_window: BeforeWindow) -> Sent:
         sender = Sender(

@@ -27,6 +27,7 @@ from worker.stores.dynamodb.client import IN_FLIGHT, open_client
 from worker.stores.dynamodb.faults import has_stale_credentials, unavailable
 from worker.stores.dynamodb.metadata import DynamoDBMetadata
 from worker.stores.dynamodb.pace import Pace
+from worker.stores.dynamodb.plan import PartitionCost
 from worker.stores.dynamodb.session import DynamoDBWriteSession
 from worker.stores.dynamodb.units import ConsumedUnits, Units
 from worker.stores.layout import (
@@ -71,6 +72,7 @@ class DynamoDBStore:
         self._timeouts = (connect_timeout_s, answer_timeout_s)
         self._where = f"{configuration.tableName} in {configuration.region}"
         self._pace = Pace()
+        self._partition = PartitionCost()
         self._consumed = ConsumedUnits()
         self._lock = threading.Lock()
         self._client: DynamoDBClient | None = None
@@ -97,6 +99,7 @@ class DynamoDBStore:
                 self._configuration,
                 sentinel,
                 pace=self._pace,
+                partition=self._partition,
                 consumed=self._consumed,
                 told=partial(self._told, client),
                 window=self._window,
