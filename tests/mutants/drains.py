@@ -49,13 +49,8 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "whom a store takes after all is noted no more",
-            "        if notes.has(store_id, segment):\n",
-            "        if False:\n",
-        ),
-        (
-            "whom a store still refuses stays noted",
-            "(hashed for hashed in hashes if hashed not in refused)",
-            "hashes",
+            "        if notes.has(store_id, segment):",
+            "        if False:",
         ),
         ("a segment is prepared before it is written", "            self._session.prepare(self._describe)\n", ""),
         (

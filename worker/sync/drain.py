@@ -242,10 +242,9 @@ class _Run:
     def _note_refused(self, patch: SegmentPatch, counts: WriteCounts) -> None:
         """Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either."""
         notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
-        if notes.has(store_id, segment):
-            refused = {member.context_hash for member in counts.refused}
-            hashes = (hashed.decode() for hashed in context_hashes([*patch.add, *patch.remove]))
-            notes.written(store_id, segment, (hashed for hashed in hashes if hashed not in refused))
+        if notes.has(store_id, segment):  # whoever is refused once more is noted again
+            hashes = context_hashes([*patch.add, *patch.remove])
+            notes.written(store_id, segment, (hashed.decode() for hashed in hashes))
         if counts.refused:
             notes.note(store_id, segment, counts.refused)
 
