@@ -45,6 +45,7 @@ Beside these, in slots of their own:
     segsync:incarnations        hash    store id -> the life of the store that cursors must have been made for (rule 12)
     segsync:processes           hash    store id -> server process that answers for it, and until when another did, ms
     segsync:store:{ID}          hash    what is noticed of a store: see worker/incarnation.py
+    segsync:refused:{ID}        hash    members whom the store does not take: see refused_members.py
     segsync:rebuild:{ID}        hash    log name -> what a rebuild is about: see worker/sync/rebuild.py
     segsync:pending             hash    environment id -> what waits in its logs, as last measured: see pending.py
     segsync:{rejected}:*                bodies that were answered 400: see rejected_bodies.py

@@ -1,7 +1,7 @@
 """Members whom a store does not take while it takes all others: noted apart, so that one of them holds nobody up.
 
 ``segsync:refused:{STORE}`` is a hash: log name, a space, context hash -> JSON of what the store said, and when. A note
-goes when that member is written after all, or the store begins another life. Context keys are never kept here.
+goes when that member is written after all, and with the store. Context keys are never kept here.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class RefusedMembers:
         return sorted(refusals, key=lambda refusal: (-refusal.since_ms, refusal.segment, refusal.context_hash))
 
     def forget(self, store_id: str) -> None:
-        """Drop the notes of a store that was removed, or begins another life.
+        """Drop the notes of a store that was removed.
 
         Raises:
             Unavailable: the state server is away.

@@ -178,7 +178,7 @@ class Circuits:
 
     Keys: ``segsync:circuit:{STORE}`` hash: open ("1" or "0"), version (openings and closings so far), since_ms,
     closed_ms, transient and configuration (failures of each curve), fault, reason, wait_ms and retry_at_ms, and of
-    somebody who probes: probe (a token) and probe_until_ms.
+    somebody who probes: probe (a token) and probe_until_ms. ``segsync:circuit:{STORE}:of_one`` string: ``of_one``.
     """
 
     def __init__(
