@@ -124,6 +124,17 @@ def strict_dynamodb(aws_credentials: None) -> Iterator[DynamoDBLocal | Dynalite]
 
 
 @pytest.fixture(scope="session")
+def transactional_dynamodb(
+    strict_dynamodb: DynamoDBLocal | Dynalite, request: pytest.FixtureRequest
+) -> DynamoDBLocal | MotoServer:
+    """DynamoDB Local, else moto's server: dynalite has no transactions. Who uses it makes a table of its own."""
+    if isinstance(strict_dynamodb, DynamoDBLocal):
+        return strict_dynamodb
+    moto: MotoServer = request.getfixturevalue("moto_server")
+    return moto
+
+
+@pytest.fixture(scope="session")
 def dynalite(aws_credentials: None) -> Iterator[Dynalite]:
     """Dynalite for the whole run: it counts capacity best; who uses it makes a table of its own."""
     try:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 from cluster_proxy import ClusterProxy
-from dynamodb_local import Dynalite
 from redis_cluster import RedisCluster
 from servers import DynamoDBServer, FakeRedisServer, ValkeyServer
 
@@ -55,6 +54,6 @@ def strict_subjects(strict_dynamodb: DynamoDBServer) -> Iterator[Subjects]:
 
 
 @pytest.fixture(scope="module")
-def transact_subjects(strict_dynamodb: DynamoDBServer, moto_server: DynamoDBServer) -> Iterator[Subjects]:
-    """The write mode ``transact``; dynalite has no transactions."""
-    yield from on_dynamodb("transact", moto_server if isinstance(strict_dynamodb, Dynalite) else strict_dynamodb)
+def transact_subjects(transactional_dynamodb: DynamoDBServer) -> Iterator[Subjects]:
+    """The write mode ``transact``."""
+    yield from on_dynamodb("transact", transactional_dynamodb)
