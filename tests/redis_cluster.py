@@ -28,7 +28,11 @@ class RedisCluster:
         self.servers: dict[int, ValkeyServer] = {}
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

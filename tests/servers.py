@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -77,12 +81,29 @@ def redis_binary() -> Path:
     return Path(found)
 
 
+_reserved_ports: set[int] = set()
+
+
+@cache
+def _reservations() -> int:
+    """A file of all test processes of this user; whoever locks a byte of it has that port."""
+    path = Path(tempfile.gettempdir()) / f"segsync-test-ports-{os.getuid()}"
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nobody listens on, and that no other test gets while this process lives.
+
+    It is below those that systems give to outgoing connections, which could take it before the server listens.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with suppress(OSError), socket.socket() as probe:
+            fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            probe.bind(("127.0.0.1", port))
+            if port not in _reserved_ports:
+                _reserved_ports.add(port)
+                return port
 
 
 class ValkeyServer:
