@@ -163,13 +163,20 @@ def test_strays_leave_no_item_either(store: DynamoDBStore, table: Table) -> None
     assert table.items() == {context_hash(MANY[0]): {"included": {OTHER_REF}}}
 
 
-def test_who_was_put_into_another_segment_meanwhile_stays_in_that(
+def test_who_was_put_into_another_segment_meanwhile_or_excluded_from_one_stays_so(
     store: DynamoDBStore, table: Table, meanwhile: Callable[[Callable[[], None]], None]
 ) -> None:
+    def change() -> None:
+        table.put(MANY[3], included=[REF, OTHER_REF])
+        table.put(MANY[5], included=[REF], excluded=[OTHER_REF])
+
     write(store, MANY)
-    meanwhile(lambda: table.put(MANY[3], included=[REF, OTHER_REF]))
+    meanwhile(change)
     assert write(store, [], MANY) == WriteCounts(0, len(MANY))
-    assert table.items() == {context_hash(MANY[3]): {"included": {OTHER_REF}}}
+    assert table.items() == {
+        context_hash(MANY[3]): {"included": {OTHER_REF}},
+        context_hash(MANY[5]): {"excluded": {OTHER_REF}},
+    }
 
 
 def test_who_was_taken_out_of_all_others_meanwhile_leaves_no_item(

@@ -270,6 +270,18 @@ def test_a_primary_that_lost_what_it_had_is_noticed_at_checkout(
         assert session.sentinel == Sentinel("new", 8)
 
 
+def test_a_primary_that_went_back_to_a_copy_makes_the_store_as_old_as_that_copy(
+    cluster: RedisCluster, store: RedisStore
+) -> None:
+    sentinel = store.claim("ours", 5)
+    for beat_ms, port in enumerate(cluster.primaries(), 10):
+        assert store.set_synchronized_on(18, sentinel._replace(beat_ms=20 * beat_ms))
+        for key in cluster.ask(port, "KEYS", f"{redis_sentinel_key(PREFIX)}:*"):
+            cluster.ask(port, "SET", key, f"ours {beat_ms}")
+        with store.session() as session:
+            assert session.sentinel == store.sentinel() == Sentinel("ours", beat_ms)
+
+
 def test_one_cell_that_is_gone_is_noticed_by_a_heartbeat_and_from_then_on_by_everybody(
     cluster: RedisCluster, store: RedisStore, open_store: OpenStore
 ) -> None:
@@ -285,11 +297,14 @@ def test_one_cell_that_is_gone_is_noticed_by_a_heartbeat_and_from_then_on_by_eve
     assert store.set_synchronized_on(18, Sentinel("new", 7))
 
 
-def test_a_claim_that_was_cut_short_is_none_and_the_next_one_counts(cluster: RedisCluster, store: RedisStore) -> None:
+@pytest.mark.parametrize("each", [2, 1], ids=["amid the cells", "after them"])
+def test_a_claim_that_was_cut_short_is_none_and_the_next_one_counts(
+    cluster: RedisCluster, store: RedisStore, each: int
+) -> None:
     cells = SentinelCells(PREFIX)
     with cluster.client() as client:
         client.set(cells._arbiter, "half-claimed 5?")
-        for key in list(cells._cells.values())[::2]:
+        for key in list(cells._cells.values())[::each]:
             client.set(key, "half-claimed 5")
     with store.session() as session:
         assert session.sentinel is None

@@ -20,7 +20,12 @@ MUTANTS: list[Mutant] = [
     *in_file(
         "worker/stores/redis/cells.py",
         _CLUSTER,
-        ("a decision under way is no sentinel", "arbiter is None or arbiter.endswith(_UNDER_WAY)", "arbiter is None"),
+        ("a decision under way is no sentinel", "arbiter is None or arbiter.endswith(_UNDER_WAY):", "arbiter is None:"),
+        (
+            "a decision under way has no freshness",
+            "held is None or arbiter.endswith(_UNDER_WAY) or held.incarnation",
+            "held is None or held.incarnation",
+        ),
         ("a cell that is gone shows", "len(held) < len(told) or ", ""),
         ("a cell that says something else shows", " or len({sentinel.incarnation for sentinel in held}) > 1", ""),
         ("the oldest beat is the store's", "return min(held, key", "return max(held, key"),
@@ -60,9 +65,14 @@ MUTANTS: list[Mutant] = [
         _DYNAMODB,
         ("only who is in is removed", "            ConditionExpression=_IS_IN,\n", ""),
         (
-            "an item goes only with nothing else in it",
-            "_IS_ALONE if removes_item else _IS_BLANK, self._refs if removes_item else None",
-            "_IS_BLANK, None",
+            "an item with other segments in it stays",
+            '_IS_ALONE: Final = f"{DYNAMODB_INCLUDED} = :refs AND ',
+            '_IS_ALONE: Final = f"(attribute_exists({DYNAMODB_INCLUDED}) OR {DYNAMODB_INCLUDED} = :refs) AND ',
+        ),
+        (
+            "an item of somebody who is excluded from something stays",
+            " = :refs AND attribute_not_exists({DYNAMODB_EXCLUDED})",
+            " = :refs",
         ),
     ),
 ]
