@@ -36,7 +36,7 @@ from typing import Any, Final
 from worker.stores.layout import redis_arbiter_key, redis_cell_key, redis_synchronized_on_key
 from worker.stores.redis.lanes import Lanes
 from worker.stores.redis.link import Command, read_sentinel, write_sentinel
-from worker.stores.redis.metadata import FRESHNESS_SCRIPT, proved_values
+from worker.stores.redis.metadata import BEAT_SCRIPT, FRESHNESS_SCRIPT, proved_values
 from worker.stores.redis.slots import SLOTS, SlotMap, slot_of, tags_in
 from worker.stores.segment_store import Sentinel
 
@@ -55,16 +55,6 @@ local held = redis.call('GET', KEYS[1]) or ''
 if held ~= ARGV[1] then return held end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2]) end
 return ARGV[2]
-"""
-# As the script of freshness, without the freshness.
-_BEAT_SCRIPT: Final = """
-local held = redis.call('GET', KEYS[1])
-local named = ARGV[1] .. ' '
-if not held or string.sub(held, 1, #named) ~= named then return 0 end
-if (tonumber(string.sub(held, #named + 1)) or 0) < tonumber(ARGV[2]) then
-  redis.call('SET', KEYS[1], named .. ARGV[2])
-end
-return 1
 """
 
 
@@ -130,7 +120,7 @@ class SentinelCells:
         held = read_sentinel(arbiter)
         if held is None or arbiter.endswith(_UNDER_WAY) or held.incarnation != sentinel.incarnation:
             return False
-        beats = [(key, ("EVAL", _BEAT_SCRIPT, 1, key, *sentinel)) for key in self._cells.values()]
+        beats = [(key, ("EVAL", BEAT_SCRIPT, 1, key, *sentinel)) for key in self._cells.values()]
         if not all(proved_values(lanes.ask_each(beats))):
             self._decide(lanes, arbiter, b"")
             return False

@@ -22,17 +22,18 @@ if held then return held end
 redis.call('SET', KEYS[1], ARGV[1])
 return ARGV[1]
 """
+# Sets the beat in KEYS[1] to ARGV[2], unless it is later already; ends with 0 if that is not of incarnation ARGV[1].
 # Beats are compared as numbers and written as they came: Lua would write a number of this size as 1.75e+12.
-FRESHNESS_SCRIPT: Final = """
+_BEAT: Final = """
 local held = redis.call('GET', KEYS[1])
 local named = ARGV[1] .. ' '
 if not held or string.sub(held, 1, #named) ~= named then return 0 end
 if (tonumber(string.sub(held, #named + 1)) or 0) < tonumber(ARGV[2]) then
   redis.call('SET', KEYS[1], named .. ARGV[2])
 end
-redis.call('SET', KEYS[2], ARGV[3])
-return 1
 """
+BEAT_SCRIPT: Final = f"{_BEAT}return 1\n"
+FRESHNESS_SCRIPT: Final = f"{_BEAT}redis.call('SET', KEYS[2], ARGV[3])\nreturn 1\n"
 
 
 class StoreSentinel(Protocol):
