@@ -88,13 +88,23 @@ class Payload:
     rejected: Rejections = field(default_factory=Rejections)
 
 
+# The two lists of a segment; who stands in both is in the segment, for SDKs look at the included ones first.
+MemberList = Literal["included", "excluded"]
+
+
 @dataclass(slots=True)
 class SegmentPatch:
-    """One net change of one segment's membership; a context key stands in at most one of the two lists."""
+    """One net change of one segment's membership.
+
+    A context key stands in at most one of ``add`` and ``remove``, which are about the included list, and in at most one
+    of the two that are about the excluded list. The lists know nothing of each other.
+    """
 
     segment_ref: str
     add: list[str]
     remove: list[str]
+    add_excluded: list[str] = field(default_factory=list)
+    remove_excluded: list[str] = field(default_factory=list)
 
 
 class RefusedMember(NamedTuple):
@@ -113,16 +123,19 @@ class WriteCounts(NamedTuple):
     """What became of a write.
 
     Attributes:
-        added: how many members were really added, from the store's own replies.
-        removed: how many were really removed.
+        added: how many members were really added to the included list, from the store's own replies.
+        removed: how many were really removed from it.
         refused: members whom the store does not take; all others are written.
         exact: False where the store does not tell what it really changed: the counts are then what was asked for.
+        added_excluded, removed_excluded: the same for the excluded list.
     """
 
     added: int
     removed: int
     refused: tuple[RefusedMember, ...] = ()
     exact: bool = True
+    added_excluded: int = 0
+    removed_excluded: int = 0
 
 
 class SegmentProfile(NamedTuple):
