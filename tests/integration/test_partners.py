@@ -15,7 +15,7 @@ from ldclient.config import BigSegmentsConfig, Config
 from ldclient.integrations import Files, Redis
 from servers import VOLATILE, ValkeyServer, wait_until
 
-from worker.cli.demo import flag_data
+from worker.cli.demo import demo_flags
 from worker.manifest.catalog import load_catalog
 from worker.manifest.examples import Change, example, example_keys
 
@@ -29,7 +29,7 @@ class Partners:
         self.deployment = deployment
         self.url = deployment.start_receiver()
         flags = directory / "flags.json"
-        flags.write_text(json.dumps(flag_data([f"{key}-{COHORT}" for key in example_keys()])))
+        flags.write_text(json.dumps(demo_flags([f"{key}-{COHORT}" for key in example_keys()])))
         store = Redis.new_big_segment_store(url=deployment.state.url, prefix="launchdarkly")
         self.sdk = LDClient(
             Config(

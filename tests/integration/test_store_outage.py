@@ -24,7 +24,7 @@ from ldclient.integrations import Files, Redis
 from servers import DURABLE, TcpProxy, ValkeyServer, wait_until
 from workload import refs_by_hash
 
-from worker.cli.demo import flag_data
+from worker.cli.demo import demo_flags
 from worker.manifest.examples import Change, example
 from worker.stores.layout import context_hash
 
@@ -145,7 +145,7 @@ def test_stores_that_are_away_are_behind_alone_and_sdks_are_told_until_they_are_
     there, behind_path, stopped = start_valkey(DURABLE), start_valkey(DURABLE), start_valkey(DURABLE)
     stores = {"there": there, "cut": behind_path, "stopped": stopped}
     flags = tmp_path / "flags.json"
-    flags.write_text(json.dumps(flag_data(SEGMENTS)))
+    flags.write_text(json.dumps(demo_flags(SEGMENTS)))
     with ExitStack() as stack:
         path = stack.enter_context(TcpProxy((behind_path.host, behind_path.port)))
         deployment = stack.enter_context(deployed(there, tmp_path, workers=0))

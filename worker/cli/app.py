@@ -12,6 +12,7 @@ from worker.cli import (
     batches,
     brake,
     demo,
+    export_flags,
     init,
     manifest,
     member,
@@ -60,6 +61,7 @@ app.command("demo")(demo.command)
 app.command("rejected-members")(rejected_members.command)
 app.command("verify")(verify.command)
 app.command("rebuild")(rebuild.command)
+app.command("export-flags")(export_flags.command)
 app.add_typer(batches.app, name="batches")
 app.add_typer(brake.app, name="brake")
 app.add_typer(alias.app, name="alias")

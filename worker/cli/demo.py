@@ -132,7 +132,7 @@ def _evaluate(
 
     url, prefix = _redis_store(wiring, environment_id)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as flags:
-        json.dump(flag_data(segment_keys), flags)
+        json.dump(demo_flags(segment_keys), flags)
         flags.flush()
         config = Config(
             "sdk-key-of-nobody",
@@ -161,30 +161,12 @@ def _redis_store(wiring: Wiring, environment_id: str) -> tuple[str, str]:
     raise Misconfigured("the demo reads a Redis store, and the environment has none")
 
 
-def flag_data(segment_keys: list[str]) -> dict[str, Any]:
+def demo_flags(segment_keys: list[str]) -> dict[str, Any]:
     """Flag data as LaunchDarkly sends it: per segment, a flag that is true for its members."""
-    return {
-        "segments": {
-            key: {"key": key, "version": 1, "generation": 1, "unbounded": True, "unboundedContextKind": "user"}
-            for key in segment_keys
-        },
-        "flags": {
-            key: {
-                "key": key,
-                "version": 1,
-                "on": True,
-                "variations": [False, True],
-                "fallthrough": {"variation": 0},
-                "offVariation": 0,
-                "rules": [{"id": "members", "variation": 1, "clauses": [_in_segment(key)]}],
-            }
-            for key in segment_keys
-        },
-    }
+    from worker.cli.flag_data import SegmentReference, flag_data, segment_data
 
-
-def _in_segment(key: str) -> dict[str, Any]:
-    return {"contextKind": "user", "attribute": "", "op": "segmentMatch", "values": [key]}
+    segments = [SegmentReference(key) for key in segment_keys]
+    return {"segments": segment_data(segments), "flags": flag_data(segments)}
 
 
 def _print(verdicts: list[Verdict]) -> None:
