@@ -17,7 +17,7 @@ from ldclient.interfaces import BigSegmentStore
 from redis_cluster import RedisCluster
 from servers import DynamoDBServer, FakeRedisServer, ValkeyServer
 
-from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, SegmentPatch, WriteCounts
+from worker.model import DynamoDBStoreConfiguration, MemberList, RedisStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores import SegmentStore
 from worker.stores.dynamodb import DynamoDBStore
 from worker.stores.memory import MemoryStore
@@ -60,8 +60,8 @@ class Behind(Protocol):
     def exclude(self, context_hash: str, segment_ref: str) -> None:
         """Exclude a context, as LaunchDarkly's relay would."""
 
-    def spoil(self, context_hash: str) -> None:
-        """Leave something at a context's place that a store can add nothing to."""
+    def spoil(self, context_hash: str, of: MemberList = "included") -> None:
+        """Leave something at a context's place in a list that a store can add nothing to."""
 
     def clear(self, context_hash: str) -> None:
         """Take away whatever is at a context's place."""
@@ -84,17 +84,26 @@ class Subject:
     neighbour: Subject | None = field(default=None, repr=False)
     sdk: BigSegmentStore | None = None
 
-    def write(self, add: Sequence[str], remove: Sequence[str] = (), ref: str = REF) -> WriteCounts:
+    def write(
+        self,
+        add: Sequence[str],
+        remove: Sequence[str] = (),
+        ref: str = REF,
+        *,
+        exclude: Sequence[str] = (),
+        unexclude: Sequence[str] = (),
+    ) -> WriteCounts:
         with self.store.session() as session:
-            return session.write(SegmentPatch(ref, list(add), list(remove)), lambda: None)
+            patch = SegmentPatch(ref, list(add), list(remove), list(exclude), list(unexclude))
+            return session.write(patch, lambda: None)
 
     def membership(self, key: str) -> dict[str, bool]:
         """What the SDK reads of a context: segment ref -> included or excluded. Our own reader says the same."""
-        included = self.store.included(key)
+        read = both_lists(self.store.included(key), self.store.excluded(key))
         if self.sdk is None:
-            return dict.fromkeys(included, True)
+            return read
         found = self.sdk.get_membership(hash_of_sdk(key)) or {}
-        assert included == {ref for ref, is_included in found.items() if is_included}, "we read what no SDK reads"
+        assert read == found, "we read what no SDK reads"
         return found
 
     def included(self, key: str) -> set[str]:
@@ -102,6 +111,15 @@ class Subject:
         found = self.membership(key)
         assert all(found.values()), "somebody is excluded"
         return set(found)
+
+    def excludes(self, keys: Sequence[str], ref: str = REF) -> list[bool]:
+        """Whether the segment excludes each of them, asked by key and by hash; an SDK says so of who is in one list."""
+        found = self.store.includes_keys(ref, keys, "excluded")
+        assert found == self.store.includes(ref, [hash_of_sdk(key).encode() for key in keys], "excluded")
+        for key, is_excluded in list(zip(keys, found, strict=True))[:: max(1, len(keys) // 50)]:
+            assert is_excluded == (ref in self.store.excluded(key))
+            assert is_excluded == (self.membership(key).get(ref) is False) or ref in self.store.included(key)
+        return found
 
     def includes(self, keys: Sequence[str], ref: str = REF) -> list[bool]:
         """Whether the segment includes each of them, for the SDK and for us, asked by key and by hash."""
@@ -112,13 +130,23 @@ class Subject:
         return found
 
     def everything(self) -> dict[bytes, set[str]]:
+        """What a scan tells of the included; nobody is excluded."""
+        found = self.both_lists()
+        assert not any(excluded for _, excluded in found.values()), "somebody is excluded"
+        return {hashed: included for hashed, (included, _) in found.items()}
+
+    def both_lists(self) -> dict[bytes, tuple[set[str], set[str]]]:
         """What a scan tells; the SDK reads the same of each of them (of many: of some)."""
         pages = list(self.store.scan())
         assert all(pages), "a page is empty"
-        found = {hashed: refs for page in pages for hashed, refs in page}
+        found: dict[bytes, tuple[set[str], set[str]]] = {}
+        for hashed, *lists in (entry for page in pages for entry in page):
+            assert any(lists), "somebody is told of who is in nothing"
+            for known, told in zip(found.setdefault(hashed, (set(), set())), lists, strict=True):
+                known.update(told)
         if self.sdk is not None:
-            for hashed, refs in list(found.items())[:: max(1, len(found) // 50)]:
-                assert self.sdk.get_membership(hashed.decode()) == dict.fromkeys(refs, True)
+            for hashed, both in list(found.items())[:: max(1, len(found) // 50)]:
+                assert self.sdk.get_membership(hashed.decode()) == both_lists(*both)
         return found
 
     def synchronized_on(self) -> int | None:
@@ -132,8 +160,13 @@ class Subject:
         """Whether anything at all is there by the context's name."""
         if self.behind is None:
             assert isinstance(self.store, MemoryStore)
-            return hash_of_sdk(key).encode() in self.store._included
+            return any(hash_of_sdk(key).encode() in members for members in self.store._lists.values())
         return bool(self.behind.names(hash_of_sdk(key)))
+
+
+def both_lists(included: set[str], excluded: set[str]) -> dict[str, bool]:
+    """What an SDK makes of two lists: who is in both is included."""
+    return dict.fromkeys(excluded, False) | dict.fromkeys(included, True)
 
 
 @dataclass
@@ -149,11 +182,13 @@ class _RedisKeys:
     def exclude(self, context_hash: str, segment_ref: str) -> None:
         self.client.sadd(f"{self.prefix or 'launchdarkly'}:big_segment_exclude:{context_hash}", segment_ref)
 
-    def spoil(self, context_hash: str) -> None:
-        self.client.set(f"{self.prefix or 'launchdarkly'}:big_segment_include:{context_hash}", "no set")
+    def spoil(self, context_hash: str, of: MemberList = "included") -> None:
+        verb = "include" if of == "included" else "exclude"
+        self.client.set(f"{self.prefix or 'launchdarkly'}:big_segment_{verb}:{context_hash}", "no set")
 
     def clear(self, context_hash: str) -> None:
-        self.client.delete(f"{self.prefix or 'launchdarkly'}:big_segment_include:{context_hash}")
+        for verb in ("include", "exclude"):
+            self.client.delete(f"{self.prefix or 'launchdarkly'}:big_segment_{verb}:{context_hash}")
 
 
 @dataclass
@@ -171,8 +206,8 @@ class _DynamoDBItems:
     def exclude(self, context_hash: str, segment_ref: str) -> None:
         self._put(context_hash, {"excluded": {"SS": [segment_ref]}})
 
-    def spoil(self, context_hash: str) -> None:
-        self._put(context_hash, {"included": {"N": "7"}})
+    def spoil(self, context_hash: str, of: MemberList = "included") -> None:
+        self._put(context_hash, {of: {"N": "7"}})
 
     def clear(self, context_hash: str) -> None:
         self.client.delete_item(TableName=self.table, Key=self._key(context_hash))

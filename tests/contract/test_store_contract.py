@@ -508,15 +508,15 @@ def test_whom_somebody_else_excludes_stays_excluded(subject: Subject) -> None:
     assert subject.membership("ann") == {REF: True, OTHER_REF: False}
     assert subject.write([], ["ann"]) == WriteCounts(0, 1)
     assert subject.membership("ann") == {OTHER_REF: False}
-    assert subject.everything() == {hash_of("bob"): {REF}}
+    assert subject.both_lists() == {hash_of("ann"): (set(), {OTHER_REF}), hash_of("bob"): ({REF}, set())}
 
 
 @pytest.mark.parametrize("subject", READ_BY_SDKS, indirect=True)
-def test_an_exclusion_alone_makes_nobody_a_member(subject: Subject) -> None:
+def test_an_exclusion_alone_includes_nobody(subject: Subject) -> None:
     assert subject.behind is not None
     subject.behind.exclude(context_hash("ann"), REF)
-    assert not subject.store.holds_members()
-    assert subject.includes(["ann"]) == [False]
+    assert subject.store.holds_members()
+    assert (subject.includes(["ann"]), subject.excludes(["ann"])) == ([False], [True])
     assert subject.write([], ["ann"]) == WriteCounts(0, 0)
     assert subject.membership("ann") == {REF: False}
 
@@ -573,6 +573,7 @@ def _write_somebody(store: SegmentStore) -> None:
 USES: dict[str, Callable[[SegmentStore], object]] = {
     "write": _write_somebody,
     "included": lambda store: store.included("zoe-77"),
+    "excluded": lambda store: store.excluded("zoe-77"),
     "includes": lambda store: store.includes(REF, [hash_of("zoe-77")]),
     "includes_keys": lambda store: store.includes_keys(REF, ["zoe-77"]),
     "scan": lambda store: list(store.scan()),

@@ -59,7 +59,7 @@ def write(store: DynamoDBStore, add: list[str], remove: list[str], asked: list[f
 
 
 def hashes_in(store: DynamoDBStore) -> set[bytes]:
-    return {hashed for page in store.scan() for hashed, _ in page}
+    return {hashed for page in store.scan() for hashed, _, _ in page}
 
 
 def throughput(store: DynamoDBStore, proxy: ThrottlingProxy, members: list[str]) -> float:

@@ -217,7 +217,7 @@ def test_of_members_who_cannot_be_written_each_is_told_and_all_others_are_writte
     reasons = {member.context_hash: member.reason for member in counts.refused}
     assert reasons.keys() == {context_hash(MANY[2]), context_hash(MANY[5])}
     assert all("no string set" in reason for reason in reasons.values())
-    assert {hashed for page in store.scan() for hashed, refs in page if REF in refs} == {
+    assert {hashed for page in store.scan() for hashed, refs, _ in page if REF in refs} == {
         context_hash(member).encode() for number, member in enumerate(MANY) if number not in (2, 5)
     }
     # And they do not get in the way of the next patch either.
@@ -261,7 +261,7 @@ def test_drains_of_several_segments_at_the_same_members_lose_nobody_and_leave_no
         ready.wait()
         counts = [write(store, MANY, ref=ref), write(store, [], MANY, ref=ref), write(store, MANY, ref=ref)]
         ready.wait()  # everybody is in everything
-        assert all(refs_in == set(refs) for page in store.scan() for _, refs_in in page)
+        assert all(refs_in == set(refs) for page in store.scan() for _, refs_in, _ in page)
         ready.wait()
         return [*counts, write(store, [], MANY, ref=ref)]
 

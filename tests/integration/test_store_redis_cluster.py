@@ -95,7 +95,7 @@ def process_of(store: RedisStore) -> str:
 
 
 def all_in(store: RedisStore) -> set[bytes]:
-    return {hashed for page in store.scan() for hashed, refs in page if REF in refs}
+    return {hashed for page in store.scan() for hashed, refs, _ in page if REF in refs}
 
 
 def until_it_answers(use: Callable[[], Any], timeout_s: float = FAILOVER_S) -> Any:

@@ -12,7 +12,7 @@ from servers import ValkeyServer, free_port, wait_until
 
 from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch
-from worker.stores.layout import context_hash, context_hashes, redis_include_key, redis_sentinel_key
+from worker.stores.layout import context_hash, context_hashes, redis_exclude_key, redis_include_key, redis_sentinel_key
 from worker.stores.redis import RedisStore
 from worker.stores.redis.bulk import WINDOW
 from worker.stores.segment_store import Sentinel
@@ -246,9 +246,11 @@ def test_what_is_no_contexts_set_of_segments_is_passed_over(store: RedisStore, r
     real_redis.sadd(redis_include_key("launchdarkly", "no hash"), REF)
     real_redis.sadd(redis_include_key("launchdarkly", context_hash("ann") + "x"), REF)
     real_redis.sadd(redis_include_key("launchdarkly", "é" * 22), REF)
-    real_redis.sadd("launchdarkly:big_segment_exclude:" + context_hash("eve"), REF)
+    real_redis.set(redis_exclude_key("launchdarkly", context_hash("spoilt")), "not a set")
+    real_redis.sadd(redis_exclude_key("launchdarkly", "no hash"), REF)
+    real_redis.sadd("launchdarkly:big_segment_inclxde:" + context_hash("eve"), REF)
     real_redis.sadd("x" + redis_include_key("launchdarkly", context_hash("eve")), REF)
-    assert [entry for page in store.scan() for entry in page] == [(context_hash("ann").encode(), {REF})]
+    assert [entry for page in store.scan() for entry in page] == [(context_hash("ann").encode(), {REF}, set())]
     assert store.includes(REF, context_hashes(["spoilt", "ann"])) == [False, True]
     with store.session() as session:
         session.write(SegmentPatch(REF, [], ["ann"]), lambda: None)
@@ -263,7 +265,7 @@ def test_a_prefix_of_pattern_characters_matches_itself_alone(
     add(plain, "bob")
     assert not odd.holds_members()
     add(odd, "ann")
-    assert [entry for page in odd.scan() for entry in page] == [(context_hash("ann").encode(), {REF})]
+    assert [entry for page in odd.scan() for entry in page] == [(context_hash("ann").encode(), {REF}, set())]
 
 
 def test_a_scan_among_many_foreign_keys_finds_everybody_in_bounded_pages(
@@ -277,7 +279,7 @@ def test_a_scan_among_many_foreign_keys_finds_everybody_in_bounded_pages(
     members = [f"user-{number}" for number in range(3 * WINDOW)]
     add(store, *members)
     pages = list(store.scan())
-    assert {hashed for page in pages for hashed, _ in page} == set(context_hashes(members))
+    assert {hashed for page in pages for hashed, _, _ in page} == set(context_hashes(members))
     assert all(0 < len(page) <= WINDOW for page in pages)
 
 

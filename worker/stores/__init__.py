@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from worker.model import LaunchDarklyStoreConfiguration, RedisStoreConfiguration, StoreRecord
 from worker.stores.redis import RedisStore
-from worker.stores.segment_store import BeforeWindow, SegmentStore, Sentinel, WriteSession
+from worker.stores.segment_store import BeforeWindow, Scanned, SegmentStore, Sentinel, WriteSession
 
-__all__ = ["BeforeWindow", "SegmentStore", "Sentinel", "WriteSession", "open_store"]
+__all__ = ["BeforeWindow", "Scanned", "SegmentStore", "Sentinel", "WriteSession", "open_store"]
 
 
 def open_store(record: StoreRecord) -> SegmentStore:

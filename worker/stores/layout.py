@@ -9,14 +9,18 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from typing import Final
 
-from worker.model import SegmentPatch
+from worker.model import MemberList, SegmentPatch
 
-# DynamoDB attribute names. They, and the key names below, are the SDKs' words, fixed for ever.
+MEMBER_LISTS: Final[tuple[MemberList, ...]] = ("included", "excluded")
+
+# DynamoDB attribute names. They, and the key names below, are the SDKs' words, fixed for ever. The two sets of an item
+# are named as the lists are.
 DYNAMODB_PARTITION_KEY = "namespace"
 DYNAMODB_SORT_KEY = "key"
 DYNAMODB_INCLUDED = "included"
-DYNAMODB_EXCLUDED = "excluded"  # nobody of ours writes it
+DYNAMODB_EXCLUDED = "excluded"
 DYNAMODB_SYNCHRONIZED_ON = "synchronizedOn"
 # The sentinel, on the metadata item. SDKs and LaunchDarkly's relay take the attributes they know and leave the rest.
 DYNAMODB_INCARNATION = "segsyncIncarnation"
@@ -52,20 +56,33 @@ def proved_hashes(hashes: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def portions(patch: SegmentPatch, size: int) -> Iterator[SegmentPatch]:
-    """Cut a patch into patches of at most ``size`` members; adds come first, one portion may hold both."""
-    adds = len(patch.add)
-    for start in range(0, adds + len(patch.remove), size):
-        end = start + size
-        yield SegmentPatch(
-            segment_ref=patch.segment_ref,
-            add=patch.add[start:end],
-            remove=patch.remove[max(0, start - adds) : max(0, end - adds)],
-        )
+    """Cut a patch into patches of at most ``size`` members; one list comes after the other, a portion may hold several.
+
+    Who stands in two lists counts twice.
+    """
+    lists = patch.add, patch.remove, patch.add_excluded, patch.remove_excluded
+    for start in range(0, sum(map(len, lists)), size):
+        yield SegmentPatch(patch.segment_ref, *_cut(lists, start, start + size))
 
 
 def redis_include_key(prefix: str, hashed: str) -> str:
     """The Redis SET of segment refs that include a context."""
     return f"{prefix}:big_segment_include:{hashed}"
+
+
+def redis_exclude_key(prefix: str, hashed: str) -> str:
+    """The Redis SET of segment refs that exclude a context."""
+    return f"{prefix}:big_segment_exclude:{hashed}"
+
+
+def redis_context_key(prefix: str, hashed: str, of: MemberList) -> str:
+    """The Redis SET of segment refs that have a context in that list. Without a hash, all are equally long."""
+    return redis_include_key(prefix, hashed) if of == "included" else redis_exclude_key(prefix, hashed)
+
+
+def redis_contexts_prefix(prefix: str) -> str:
+    """What the keys of all contexts begin with, and no others of ours."""
+    return f"{prefix}:big_segment_"
 
 
 def redis_synchronized_on_key(prefix: str) -> str:
@@ -88,13 +105,13 @@ def redis_arbiter_key(prefix: str, tag: str) -> str:
     return f"{redis_sentinel_key(prefix)}:arbiter:{{{tag}}}"
 
 
-def redis_probe_keys(prefix: str, tag: str = "") -> tuple[str, str]:
-    """A SET and a STRING to try permissions on; the first is named like a context's, and can be no context's hash.
+def redis_probe_keys(prefix: str, tag: str = "") -> tuple[tuple[str, ...], str]:
+    """SETs and a STRING to try permissions on; the sets are named like a context's, and can be no context's hash.
 
     With a hash tag, they lie in its slot.
     """
-    tagged = f":{{{tag}}}" if tag else ""
-    return redis_include_key(prefix, f"segsync_probe{tagged}"), f"{prefix}:segsync_probe{tagged}"
+    name = f"segsync_probe:{{{tag}}}" if tag else "segsync_probe"
+    return tuple(redis_context_key(prefix, name, of) for of in MEMBER_LISTS), f"{prefix}:{name}"
 
 
 def dynamodb_user_namespace(prefix: str) -> str:
@@ -105,3 +122,10 @@ def dynamodb_user_namespace(prefix: str) -> str:
 def dynamodb_metadata_key(prefix: str) -> str:
     """Partition key and sort key of the metadata item."""
     return f"{prefix}:big_segments_metadata" if prefix else "big_segments_metadata"
+
+
+def _cut(lists: Iterable[list[str]], start: int, end: int) -> Iterator[list[str]]:
+    """From each list what lies between two places, as if they were one behind the other."""
+    for each in lists:
+        yield each[max(0, start) : max(0, end)]
+        start, end = start - len(each), end - len(each)

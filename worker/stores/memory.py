@@ -1,6 +1,6 @@
 """A store in this process's memory: the reference implementation of the seam, for tests and for reading.
 
-Keyspace: context hash -> set of segment refs; one freshness and one sentinel for all.
+Keyspace: of each list, context hash -> set of segment refs; one freshness and one sentinel for all.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from itertools import islice
 
 from worker.errors import Unavailable
-from worker.model import SegmentPatch, WriteCounts
-from worker.stores.layout import context_hash, context_hashes, portions, proved_hashes
-from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
+from worker.model import MemberList, SegmentPatch, WriteCounts
+from worker.stores.layout import MEMBER_LISTS, context_hash, context_hashes, portions, proved_hashes
+from worker.stores.segment_store import BeforeWindow, Describe, Scanned, Sentinel
 
 WINDOW = 2_000
 
@@ -29,7 +29,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.away = False
         self.process = "memory"
-        self._included: dict[bytes, set[str]] = {}
+        self._lists: dict[MemberList, dict[bytes, set[str]]] = {of: {} for of in MEMBER_LISTS}
         self._synchronized_on: int | None = None
         self._sentinel: Sentinel | None = None
         self._lock = threading.Lock()
@@ -47,26 +47,34 @@ class MemoryStore:
 
     def included(self, context_key: str) -> set[str]:
         """See ``SegmentStore``."""
-        self._answer()
-        with self._lock:
-            return set(self._included.get(context_hash(context_key).encode(), ()))
+        return self._refs("included", context_key)
 
-    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+    def excluded(self, context_key: str) -> set[str]:
         """See ``SegmentStore``."""
-        return self.includes(segment_ref, context_hashes(context_keys))
+        return self._refs("excluded", context_key)
 
-    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str], of: MemberList = "included") -> list[bool]:
+        """See ``SegmentStore``."""
+        return self.includes(segment_ref, context_hashes(context_keys), of)
+
+    def includes(self, segment_ref: str, hashes: Sequence[bytes], of: MemberList = "included") -> list[bool]:
         """See ``SegmentStore``."""
         proved_hashes(hashes)
         self._answer()
         with self._lock:
-            return [segment_ref in self._included.get(hashed, ()) for hashed in hashes]
+            return [segment_ref in self._lists[of].get(hashed, ()) for hashed in hashes]
 
-    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+    def scan(self) -> Iterator[list[Scanned]]:
         """See ``SegmentStore``."""
         self._answer()
         with self._lock:
-            content = iter([(hashed, set(refs)) for hashed, refs in self._included.items()])
+            included, excluded = self._lists["included"], self._lists["excluded"]
+            content = iter(
+                [
+                    Scanned(hashed, set(included.get(hashed, ())), set(excluded.get(hashed, ())))
+                    for hashed in included | excluded
+                ]
+            )
         while page := list(islice(content, WINDOW)):
             self._answer()
             yield page
@@ -74,7 +82,11 @@ class MemoryStore:
     def holds_members(self) -> bool:
         """See ``SegmentStore``."""
         self._answer()
-        return bool(self._included)
+        return any(self._lists.values())
+
+    def drop_segment(self, segment_ref: str) -> None:  # noqa: ARG002 - the seam names it
+        """See ``SegmentStore``: there is nothing to take away."""
+        self._answer()
 
     def sentinel(self) -> Sentinel | None:
         """See ``SegmentStore``."""
@@ -120,25 +132,34 @@ class MemoryStore:
     def wipe(self) -> None:
         """Forget everything, as a server does that restarts without its data; also while it is away."""
         with self._lock:
-            self._included.clear()
+            for members in self._lists.values():
+                members.clear()
             self._synchronized_on = self._sentinel = None
 
-    def change(self, segment_ref: str, add: Iterable[bytes], remove: Iterable[bytes]) -> WriteCounts:
-        """Change membership at once, and count what really changed."""
+    def change(
+        self, segment_ref: str, add: Iterable[bytes], remove: Iterable[bytes], of: MemberList = "included"
+    ) -> tuple[int, int]:
+        """Change one list at once; returns how many were really added and removed."""
         self._answer()
         added = removed = 0
+        members = self._lists[of]
         with self._lock:
             for hashed in add:
-                refs = self._included.setdefault(hashed, set())
+                refs = members.setdefault(hashed, set())
                 added += segment_ref not in refs
                 refs.add(segment_ref)
             for hashed in remove:
-                refs = self._included.get(hashed, set())
+                refs = members.get(hashed, set())
                 removed += segment_ref in refs
                 refs.discard(segment_ref)
                 if not refs:
-                    self._included.pop(hashed, None)
-        return WriteCounts(added, removed)
+                    members.pop(hashed, None)
+        return added, removed
+
+    def _refs(self, of: MemberList, context_key: str) -> set[str]:
+        self._answer()
+        with self._lock:
+            return set(self._lists[of].get(context_hash(context_key).encode(), ()))
 
     def _answer(self) -> None:
         if self.away:
@@ -159,20 +180,27 @@ class MemorySession:
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``."""
-        added = removed = 0
+        done = WriteCounts(0, 0)
         for portion in portions(patch, WINDOW):
             before_window()
-            counts = self._store.change(
-                portion.segment_ref, context_hashes(portion.add), context_hashes(portion.remove)
+            ref = patch.segment_ref
+            included = self._store.change(ref, context_hashes(portion.add), context_hashes(portion.remove))
+            add, remove = context_hashes(portion.add_excluded), context_hashes(portion.remove_excluded)
+            excluded = self._store.change(ref, add, remove, "excluded")
+            done = WriteCounts(
+                added=done.added + included[0],
+                removed=done.removed + included[1],
+                added_excluded=done.added_excluded + excluded[0],
+                removed_excluded=done.removed_excluded + excluded[1],
             )
-            added += counts.added
-            removed += counts.removed
-        return WriteCounts(added, removed)
+        return done
 
-    def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
+    def remove_hashes(
+        self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"
+    ) -> int:
         """See ``WriteSession``."""
         removed = 0
         for start in range(0, len(proved_hashes(hashes)), WINDOW):
             before_window()
-            removed += self._store.change(segment_ref, (), hashes[start : start + WINDOW]).removed
+            removed += self._store.change(segment_ref, (), hashes[start : start + WINDOW], of)[1]
         return removed

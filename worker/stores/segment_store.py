@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from worker.model import SegmentPatch, SegmentProfile, WriteCounts
+from worker.model import MemberList, SegmentPatch, SegmentProfile, WriteCounts
 
 BeforeWindow = Callable[[], None]
 Describe = Callable[[], SegmentProfile]
@@ -22,6 +22,14 @@ class Sentinel(NamedTuple):
 
     incarnation: str
     beat_ms: int
+
+
+class Scanned(NamedTuple):
+    """What a scan tells of one context: the segment refs that have it in their lists; of one list, or of both."""
+
+    context_hash: bytes
+    included: set[str]
+    excluded: set[str]
 
 
 class WriteSession(Protocol):
@@ -60,15 +68,18 @@ class WriteSession(Protocol):
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """Make the members of ``patch.add`` included in the segment, and those of ``patch.remove`` not included.
 
+        With ``patch.add_excluded`` and ``patch.remove_excluded`` it is the same in the excluded list. Neither list is
+        touched for what is written into the other: who stands in both is in the segment, as SDKs read it.
+
         Idempotent; an empty patch writes nothing. Order within the patch does not matter. ``before_window`` is
         called before each bounded portion is sent (at least every few thousand members); what it raises ends
         the write, after everything already sent has been answered.
 
         A member whom the store will not take, while it takes others, holds nobody up: the rest is written, and the
-        counts tell who was refused.
+        counts tell who was refused, each once, in whichever list it was.
 
         Returns:
-            How many members were really added and removed, from the store's replies.
+            How many members were really added to each list and removed from it, from the store's replies.
 
         Raises:
             Unavailable: the store is away or refuses everybody. ``fate_unknown`` says whether something sent was never
@@ -77,8 +88,10 @@ class WriteSession(Protocol):
                 certainly not done, as it was throttled or moved elsewhere, may be.
         """
 
-    def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
-        """Make contexts not included in the segment that are known by their hashes alone: strays, found by ``scan``.
+    def remove_hashes(
+        self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"
+    ) -> int:
+        """Take contexts off one of the segment's lists that are known by their hashes alone: strays, found by ``scan``.
 
         In everything else as ``write``; whom the store refuses stays in. For stores that list members.
 
@@ -124,26 +137,38 @@ class SegmentStore(Protocol):
     def included(self, context_key: str) -> set[str]:
         """The segment refs that include this context key, read from the store."""
 
-    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
-        """Whether each of these contexts is included in the segment, in their order."""
+    def excluded(self, context_key: str) -> set[str]:
+        """The segment refs that exclude it; one that also includes it counts, for SDKs, as one that includes it."""
 
-    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
-        """Whether each of these contexts, known by their hashes, is included in the segment, in their order.
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str], of: MemberList = "included") -> list[bool]:
+        """Whether each of these contexts is in that list of the segment, in their order."""
+
+    def includes(self, segment_ref: str, hashes: Sequence[bytes], of: MemberList = "included") -> list[bool]:
+        """Whether each of these contexts, known by their hashes, is in that list of the segment, in their order.
 
         Raises:
             ValueError: something is no context hash.
         """
 
-    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
-        """Everything that is included under the prefix: pages of (context hash, segment refs), in no order.
+    def scan(self) -> Iterator[list[Scanned]]:
+        """Everybody who is in any list under the prefix: pages of contexts, in no order.
 
-        A page is never empty and holds at most a few thousand contexts. What is included all the while is told at
-        least once, what changes meanwhile perhaps, and any of it perhaps twice. Keys and items that are no context's
-        are passed over. Until it is exhausted or closed it may hold a connection.
+        A page is never empty and holds at most a few thousand contexts; each is in something. What is there all the
+        while is told at least once, what changes meanwhile perhaps, and any of it perhaps twice. A context's two lists
+        are told together or apart, in one page or two. Keys and items that are no context's are passed over. Until it
+        is exhausted or closed it may hold a connection.
         """
 
     def holds_members(self) -> bool:
-        """Whether anybody is included in anything under the prefix, in our segments or others'."""
+        """Whether anybody is included in anything under the prefix, or excluded, in our segments or others'."""
+
+    def drop_segment(self, segment_ref: str) -> None:
+        """Take away what a deleted segment leaves in the store besides its members; gone already is as good.
+
+        For the one store where a segment is a thing by itself, LaunchDarkly. In others, nothing is left of a segment
+        once its lists are empty, which whoever deletes it has seen to. Nothing is written for it afterwards. When it
+        raises with ``fate_unknown``, it may be done, and is simply called again.
+        """
 
     def sentinel(self) -> Sentinel | None:
         """The store's sentinel, or None when there is none: nobody has claimed the store, or it was wiped."""

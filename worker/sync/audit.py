@@ -185,7 +185,7 @@ class Audit:
         for page in store.scan():
             if self._stopping():
                 break
-            for hashed, refs in page:
+            for hashed, refs, _ in page:
                 for ref in refs & by_ref.keys():
                     segment = by_ref[ref]
                     if hashed in absent[segment]:

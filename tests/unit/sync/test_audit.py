@@ -14,6 +14,7 @@ from worker.log.lease import Lease
 from worker.log.segments import read_segments
 from worker.model import RedisStoreConfiguration, StoreRecord
 from worker.records.stores import StoreRecords
+from worker.stores import Scanned
 from worker.stores.layout import context_hash
 from worker.sync import audit as audit_module
 from worker.sync.audit import Audit, Comparison
@@ -240,7 +241,7 @@ def test_what_arrives_while_a_segment_is_held_is_not_forgotten(installation: Ins
 def test_members_who_join_and_leave_meanwhile_are_not_wrong(installation: Installation) -> None:
     store = installation.store
 
-    def scan() -> Iterator[list[tuple[bytes, set[str]]]]:
+    def scan() -> Iterator[list[Scanned]]:
         installation.accept(add=("cyd",), remove=("ann",))
         apply(installation)
         yield from type(store).scan(store)

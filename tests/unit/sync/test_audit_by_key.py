@@ -9,6 +9,8 @@ import redis
 from sync_builders import FaultyStore, Installation
 
 from worker.log.segments import read_segments
+from worker.model import MemberList
+from worker.stores import Scanned
 from worker.stores.layout import context_hash
 from worker.sync import asking
 from worker.sync.audit import Audit, Comparison
@@ -21,14 +23,15 @@ class KeyStore(FaultyStore):
     lists_members = False
     asked = 0
 
-    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str], of: MemberList = "included") -> list[bool]:
         self.asked += len(context_keys)
-        return [segment_ref in self.included(key) for key in context_keys]
+        refs = self.included if of == "included" else self.excluded
+        return [segment_ref in refs(key) for key in context_keys]
 
-    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+    def includes(self, segment_ref: str, hashes: Sequence[bytes], of: MemberList = "included") -> list[bool]:
         raise NotImplementedError
 
-    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+    def scan(self) -> Iterator[list[Scanned]]:
         raise NotImplementedError
 
     def holds_members(self) -> bool:
@@ -58,7 +61,7 @@ def compare(installation: Installation, *, repair: bool = False) -> Comparison:
 def change(installation: Installation, *, add: str = "", remove: str = "") -> None:
     """Change the store behind our back."""
     hashes = [[context_hash(key).encode()] if key else [] for key in (add, remove)]
-    installation.store.change(installation.segment().ref, *hashes)
+    installation.store.change(installation.segment().ref, hashes[0], hashes[1])
 
 
 def test_a_store_that_holds_what_the_log_says_agrees_by_a_sample(installation: Installation) -> None:

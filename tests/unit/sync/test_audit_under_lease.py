@@ -18,6 +18,7 @@ from worker.log.position import ms_of
 from worker.log.segments import read_segments
 from worker.log.snapshots import Snapshots
 from worker.log.upkeep import StoreStatus
+from worker.stores import Scanned
 from worker.stores.layout import context_hash
 from worker.stores.memory import MemorySession
 from worker.sync.audit import Audit, Comparison
@@ -244,7 +245,7 @@ def test_a_context_that_a_scan_shows_twice_is_no_stray(
 ) -> None:
     scan = type(installation.store).scan
 
-    def twice(store: Any) -> Iterator[list[tuple[bytes, set[str]]]]:
+    def twice(store: Any) -> Iterator[list[Scanned]]:
         for page in scan(store):
             yield page
             yield page

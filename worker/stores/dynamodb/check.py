@@ -61,7 +61,7 @@ def _refusals(client: DynamoDBClient, configuration: DynamoDBStoreConfiguration)
     tried: dict[str, Callable[[], object]] = {
         "GetItem": metadata.read_sentinel,
         "UpdateItem": metadata.try_to_write,
-        "BatchGetItem": lambda: reads.read_inclusions(client, configuration, "", nobody),
+        "BatchGetItem": lambda: reads.read_memberships(client, configuration, "", nobody, "included"),
         "DeleteItem": changes.try_to_delete,
         "Query": lambda: next(reads.read_pages(client, configuration, items=1)),
     }

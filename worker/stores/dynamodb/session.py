@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from worker.model import DynamoDBStoreConfiguration, SegmentPatch, WriteCounts
+from worker.model import DynamoDBStoreConfiguration, MemberList, SegmentPatch, WriteCounts
 from worker.stores.dynamodb.changes import Change, Changes, change_of, likely_removal
 from worker.stores.dynamodb.faults import Told
 from worker.stores.dynamodb.pace import Pace
@@ -74,7 +74,13 @@ class DynamoDBWriteSession:
         sent = self._send(patch.segment_ref, (change for change in changes if change is not None), before_window)
         return WriteCounts(sent.added, sent.removed, tuple(sent.refused))
 
-    def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
+    def remove_hashes(
+        self,
+        segment_ref: str,
+        hashes: Sequence[bytes],
+        before_window: BeforeWindow,
+        of: MemberList = "included",  # noqa: ARG002
+    ) -> int:
         """See ``WriteSession``. Strays were just read by a scan, so nothing is read first."""
         changes = (change_of(hashed, included=False, found=None) for hashed in dict.fromkeys(proved_hashes(hashes)))
         return self._send(segment_ref, (change for change in changes if change is not None), before_window).removed

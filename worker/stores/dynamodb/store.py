@@ -1,11 +1,12 @@
 """The DynamoDB store: sets of segment refs, an item for each context. It owns these items of its table:
 
     namespace={prefix:}big_segments_user      key={context hash}                  included: SS of segment refs
+                                                                                  excluded: SS of segment refs
     namespace={prefix:}big_segments_metadata  key={prefix:}big_segments_metadata  synchronizedOn: N, epoch ms
                                                                                   segsyncIncarnation: S, the sentinel's
                                                                                   segsyncBeat: N, epoch ms
 
-``{prefix:}`` is empty, without a colon, when there is no prefix. SDKs also read ``excluded``; nobody writes it.
+``{prefix:}`` is empty, without a colon, when there is no prefix. A context's two sets are one item, and one write unit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.errors import Unavailable
-from worker.model import DynamoDBStoreConfiguration
+from worker.model import DynamoDBStoreConfiguration, MemberList
 from worker.stores.dynamodb import check, reads
 from worker.stores.dynamodb.client import IN_FLIGHT, open_client
 from worker.stores.dynamodb.faults import has_stale_credentials, unavailable
@@ -30,16 +31,8 @@ from worker.stores.dynamodb.pace import Pace
 from worker.stores.dynamodb.plan import PartitionCost
 from worker.stores.dynamodb.session import DynamoDBWriteSession
 from worker.stores.dynamodb.units import ConsumedUnits, Units
-from worker.stores.layout import (
-    DYNAMODB_INCLUDED,
-    DYNAMODB_PARTITION_KEY,
-    DYNAMODB_SORT_KEY,
-    context_hash,
-    context_hashes,
-    dynamodb_user_namespace,
-    proved_hashes,
-)
-from worker.stores.segment_store import Sentinel
+from worker.stores.layout import context_hashes, proved_hashes
+from worker.stores.segment_store import Scanned, Sentinel
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
@@ -111,26 +104,25 @@ class DynamoDBStore:
 
     def included(self, context_key: str) -> set[str]:
         """See ``SegmentStore``. A consistent read."""
-        namespace = dynamodb_user_namespace(self._configuration.prefix)
         with self._answered():
-            found = self._open_client().get_item(
-                TableName=self._configuration.tableName,
-                Key={DYNAMODB_PARTITION_KEY: {"S": namespace}, DYNAMODB_SORT_KEY: {"S": context_hash(context_key)}},
-                ConsistentRead=True,
-            )
-        return set(found.get("Item", {}).get(DYNAMODB_INCLUDED, {}).get("SS", ()))
+            return reads.read_refs(self._open_client(), self._configuration, context_key, "included")
 
-    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+    def excluded(self, context_key: str) -> set[str]:
+        """See ``SegmentStore``. A consistent read."""
+        with self._answered():
+            return reads.read_refs(self._open_client(), self._configuration, context_key, "excluded")
+
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str], of: MemberList = "included") -> list[bool]:
         """See ``SegmentStore``."""
-        return self.includes(segment_ref, context_hashes(context_keys))
+        return self.includes(segment_ref, context_hashes(context_keys), of)
 
-    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+    def includes(self, segment_ref: str, hashes: Sequence[bytes], of: MemberList = "included") -> list[bool]:
         """See ``SegmentStore``. Consistent reads, a hundred in each request."""
         proved_hashes(hashes)
         with self._answered():
-            return reads.read_inclusions(self._open_client(), self._configuration, segment_ref, hashes)
+            return reads.read_memberships(self._open_client(), self._configuration, segment_ref, hashes, of)
 
-    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+    def scan(self) -> Iterator[list[Scanned]]:
         """See ``SegmentStore``. Consistent reads, a megabyte in each page."""
         with self._answered():
             pages = reads.read_pages(self._open_client(), self._configuration)
@@ -146,6 +138,9 @@ class DynamoDBStore:
         """See ``SegmentStore``. A consistent read."""
         with self._answered():
             return reads.holds_members(self._open_client(), self._configuration)
+
+    def drop_segment(self, segment_ref: str) -> None:
+        """See ``SegmentStore``: there is nothing to take away."""
 
     def sentinel(self) -> Sentinel | None:
         """See ``SegmentStore``. A consistent read."""

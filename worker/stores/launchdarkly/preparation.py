@@ -91,6 +91,11 @@ class Preparation:
             raise SegmentLost
         self._prove(found, profile)
 
+    def forget(self, segment_ref: str) -> None:
+        """A segment is gone, and shall be: what was found of it is told to nobody any more."""
+        with self._lock:
+            self._known.pop(segment_ref, None)
+
     def _create(self, profile: SegmentProfile) -> BigSegment:
         if not profile.fresh:
             raise SegmentLost

@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from worker.errors import Unavailable
-from worker.model import DEFAULT_CONTEXT_KIND, LaunchDarklyStoreConfiguration, SegmentProfile
+from worker.model import DEFAULT_CONTEXT_KIND, LaunchDarklyStoreConfiguration, MemberList, SegmentProfile
 from worker.stores.launchdarkly.faults import OF_ONE_SEGMENT
 from worker.stores.launchdarkly.link import LaunchDarklyLink, Method, path_part
 from worker.stores.segment_store import BeforeWindow
@@ -63,6 +63,7 @@ class _Page(msgspec.Struct, rename="camel"):
 
 class _Membership(msgspec.Struct):
     included: bool
+    excluded: bool
 
 
 class LaunchDarklySegments:
@@ -186,13 +187,14 @@ class LaunchDarklySegments:
             before_window=before_window,
         )
 
-    def includes(self, key: str, context_key: str) -> bool:
-        """Whether a context is included; not, when the segment is not there any more. Whoever asks has seen it."""
+    def has_member(self, key: str, context_key: str, of: MemberList) -> bool:
+        """Whether a context is in a list; not, when the segment is not there any more. Whoever asks has seen it."""
         path = f"{self._path(key)}/contexts/{path_part(context_key)}"
         answer = self._ask("GET", path, "context", _READ, hoped=(200, 404))
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return False
-        return self._link.read(answer, _Membership).included
+        found = self._link.read(answer, _Membership)
+        return found.included if of == "included" else found.excluded
 
     def _page(self, offset: int, query: dict[str, str | int]) -> _Page:
         answer = self._ask("GET", self._root, "segments", _READ, hoped=(200, 404), query={**query, "offset": offset})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Final
 
-from worker.model import RefusedMember, SegmentPatch, SegmentProfile, WriteCounts
+from worker.model import MemberList, RefusedMember, SegmentPatch, SegmentProfile, WriteCounts
 from worker.stores.launchdarkly.faults import OF_ONE_SEGMENT
 from worker.stores.launchdarkly.preparation import Preparation, SegmentLost, Standing
 from worker.stores.launchdarkly.segments import LaunchDarklySegments
@@ -77,7 +77,9 @@ class LaunchDarklyWriteSession:
             refused += (RefusedMember(context_hash(key), _REFUSED) for key in (*not_taken.add, *not_taken.remove))
         return WriteCounts(added, removed, tuple(refused), exact=not (patch.add or patch.remove))
 
-    def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
+    def remove_hashes(
+        self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"
+    ) -> int:
         """LaunchDarkly knows contexts by their keys."""
         raise NotImplementedError
 

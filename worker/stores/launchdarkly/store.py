@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Final, NoReturn
 
 from worker.errors import Unavailable
-from worker.model import LaunchDarklyStoreConfiguration
+from worker.model import LaunchDarklyStoreConfiguration, MemberList
 from worker.stores.launchdarkly.check import find_faults
 from worker.stores.launchdarkly.link import LaunchDarklyLink
 from worker.stores.launchdarkly.preparation import Preparation
@@ -89,11 +89,13 @@ class LaunchDarklyStore:
 
         Segments that it has adopted have no tag, and are not asked: ``includes_keys`` asks them.
         """
-        segments = list(self._segments.ours())
-        found = self._each(lambda segment: self._segments.includes(segment.key, context_key), segments)
-        return {_ref(segment) for segment, included in zip(segments, found, strict=True) if included}
+        return self._refs(context_key, "included")
 
-    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+    def excluded(self, context_key: str) -> set[str]:
+        """See ``included``."""
+        return self._refs(context_key, "excluded")
+
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str], of: MemberList = "included") -> list[bool]:
         """See ``SegmentStore``. One request for each context."""
         if not context_keys:
             return []
@@ -101,9 +103,9 @@ class LaunchDarklyStore:
         segment = self._segments.get(key)
         if segment is None or (segment.generation is not None and str(segment.generation) != generation):
             return [False] * len(context_keys)
-        return self._each(lambda context_key: self._segments.includes(key, context_key), context_keys)
+        return self._each(lambda context_key: self._segments.has_member(key, context_key, of), context_keys)
 
-    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> NoReturn:
+    def includes(self, segment_ref: str, hashes: Sequence[bytes], of: MemberList = "included") -> NoReturn:
         """LaunchDarkly knows contexts by their keys."""
         raise NotImplementedError
 
@@ -114,6 +116,18 @@ class LaunchDarklyStore:
     def holds_members(self) -> NoReturn:
         """LaunchDarkly tells nobody who is in a segment."""
         raise NotImplementedError
+
+    def drop_segment(self, segment_ref: str) -> None:
+        """See ``SegmentStore``. Deletes the segment, unless a later generation has its key.
+
+        One that segsync has adopted is left, empty: whoever has made it may have it in flags, or in Terraform, and
+        deletes it there.
+        """
+        key, _, generation = segment_ref.rpartition(".g")
+        found = self._segments.get(key)
+        if found is not None and found.generation is not None and found.generation <= int(generation):
+            self._segments.delete(key)
+        self._preparation.forget(segment_ref)
 
     def sentinel(self) -> Sentinel | None:
         """See ``SegmentStore``."""
@@ -149,6 +163,11 @@ class LaunchDarklyStore:
     def close(self) -> None:
         """See ``SegmentStore``."""
         self._link.close()
+
+    def _refs(self, context_key: str, of: MemberList) -> set[str]:
+        segments = list(self._segments.ours())
+        found = self._each(lambda segment: self._segments.has_member(segment.key, context_key, of), segments)
+        return {_ref(segment) for segment, is_in in zip(segments, found, strict=True) if is_in}
 
     def _each(self, ask: Callable[..., bool], asked: Iterable[object]) -> list[bool]:
         """Threads belong to the question, so that none is inherited over a fork."""

@@ -13,7 +13,8 @@ from typing import Any, Final
 import hiredis
 import redis
 
-from worker.stores.layout import HASH_BYTES, redis_include_key
+from worker.model import MemberList
+from worker.stores.layout import HASH_BYTES, redis_context_key
 
 # Commands per window, over all nodes. From 1,000 up the cost per member is flat; a window of 2,000 is about 250 KB on
 # the wire.
@@ -31,7 +32,13 @@ def socket_of(link: redis.Connection) -> socket:
 
 
 def pack_commands(
-    verb: bytes, prefix: str, hashes: Sequence[bytes], segment_ref: str | None, *, asking: bool = False
+    verb: bytes,
+    prefix: str,
+    hashes: Sequence[bytes],
+    segment_ref: str | None,
+    of: MemberList = "included",
+    *,
+    asking: bool = False,
 ) -> bytes:
     """One RESP command per context hash, joined in bulk: all that differs between two of them is the hash.
 
@@ -39,7 +46,7 @@ def pack_commands(
     """
     if not hashes:
         return b""
-    key = redis_include_key(prefix, "").encode()
+    key = redis_context_key(prefix, "", of).encode()
     tail = b"\r\n"
     if segment_ref is not None:
         ref = segment_ref.encode()

@@ -14,6 +14,8 @@ import redis
 from redis.exceptions import ResponseError
 
 from worker.errors import Unavailable
+from worker.model import MemberList
+from worker.stores.layout import MEMBER_LISTS
 from worker.stores.redis.addresses import Address, Pools
 from worker.stores.redis.faults import code_of, has_answered
 from worker.stores.redis.link import Command, Greeting, ask_all, read_all, send_all
@@ -63,7 +65,7 @@ class Lanes:
         self._open: dict[Address, Lane] = {}
         self._fixed = False
         self._owners: tuple[int, ...] | list[int] | None = slots.owners if slots else None
-        self._slots_of = slots_under(prefix) if slots else None
+        self._slots_of = {of: slots_under(prefix, of) for of in MEMBER_LISTS} if slots else None
         self.where = self._addresses[0]
         self.slots = slots
         self.has_asked = False
@@ -114,13 +116,13 @@ class Lanes:
             return self.at(self._addresses[0])
         return self.at(self._addresses[self._owner(slot_of(key))])
 
-    def split(self, hashes: Sequence[bytes]) -> Iterable[tuple[Lane, Sequence[bytes]]]:
-        """Context hashes by the lanes of their keys, each in its order."""
+    def split(self, hashes: Sequence[bytes], of: MemberList = "included") -> Iterable[tuple[Lane, Sequence[bytes]]]:
+        """Context hashes by the lanes of their keys in a list, each in its order."""
         if self._owners is None or self._slots_of is None:
             return [(self.at(self._addresses[0]), hashes)] if hashes else []
         parts: dict[int, list[bytes]] = {}
         owners = self._owners
-        for hashed, slot in zip(hashes, self._slots_of(hashes), strict=True):
+        for hashed, slot in zip(hashes, self._slots_of[of](hashes), strict=True):
             if (owner := owners[slot]) in parts:
                 parts[owner].append(hashed)
             else:

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import hiredis
 
 from worker.errors import Unavailable
-from worker.model import RefusedMember, SegmentPatch, WriteCounts
-from worker.stores.layout import context_hashes, portions, proved_hashes
+from worker.model import MemberList, RefusedMember, SegmentPatch, WriteCounts
+from worker.stores.layout import MEMBER_LISTS, context_hashes, portions, proved_hashes
 from worker.stores.redis.bulk import Replies, pack_commands, socket_of
 from worker.stores.redis.faults import DRIVER_ERRORS, is_spoilt, reason_of, unavailable
 from worker.stores.redis.lanes import MOST_REDIRECTIONS, Lane, Lanes
@@ -24,9 +24,10 @@ WINDOWS_IN_FLIGHT: Final = 2
 
 
 class _Part(NamedTuple):
-    """What goes down one lane at once: adds first, then removes."""
+    """What goes down one lane at once, about one list: adds first, then removes."""
 
     lane: Lane
+    of: MemberList
     adds: Sequence[bytes]
     removes: Sequence[bytes]
     asking: bool = False
@@ -52,9 +53,9 @@ class RedisWriteSession:
         self._sockets = {lane: socket_of(lane.link) for lane in lanes.all()}
         self._replies = {lane: Replies(socket) for lane, socket in self._sockets.items()}
         self._sent: deque[_Window] = deque()
-        self._added = 0
-        self._removed = 0
-        self._refused: list[RefusedMember] = []
+        self._added = dict.fromkeys(MEMBER_LISTS, 0)
+        self._removed = dict.fromkeys(MEMBER_LISTS, 0)
+        self._refused: dict[bytes, RefusedMember] = {}
         self._moved: list[_Part] = []
         self._refusal: Unavailable | None = None
         self._broken: Unavailable | None = None
@@ -66,34 +67,50 @@ class RedisWriteSession:
         """See ``WriteSession``. After an error reply, nothing more is sent, and what was sent is read to its end."""
         return self._write(patch.segment_ref, self._windows_of(patch), before_window)
 
-    def remove_hashes(self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow) -> int:
+    def remove_hashes(
+        self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"
+    ) -> int:
         """See ``WriteSession``."""
         proved_hashes(hashes)
         starts = range(0, len(hashes), self._window)
-        windows = (self._parts((), hashes[start : start + self._window]) for start in starts)
-        return self._write(segment_ref, windows, before_window).removed
+        windows = (self._parts(of, (), hashes[start : start + self._window]) for start in starts)
+        self._write(segment_ref, windows, before_window)
+        return self._removed[of]
 
     def _windows_of(self, patch: SegmentPatch) -> Iterator[_Window]:
         for portion in portions(patch, self._window):
-            yield self._parts(context_hashes(portion.add), context_hashes(portion.remove))
+            yield [
+                *self._parts("included", context_hashes(portion.add), context_hashes(portion.remove)),
+                *self._parts("excluded", context_hashes(portion.add_excluded), context_hashes(portion.remove_excluded)),
+            ]
 
-    def _parts(self, add: Sequence[bytes], remove: Sequence[bytes]) -> _Window:
-        adds, removes = dict(self._lanes.split(add)), dict(self._lanes.split(remove))
-        return [_Part(lane, adds.get(lane, ()), removes.get(lane, ())) for lane in {**adds, **removes}]
+    def _parts(self, of: MemberList, add: Sequence[bytes], remove: Sequence[bytes]) -> _Window:
+        adds, removes = dict(self._lanes.split(add, of)), dict(self._lanes.split(remove, of))
+        return [_Part(lane, of, adds.get(lane, ()), removes.get(lane, ())) for lane in {**adds, **removes}]
 
     def _write(self, segment_ref: str, windows: Iterable[_Window], before_window: BeforeWindow) -> WriteCounts:
         if self._broken is not None:
             raise self._broken
-        self._added = self._removed = 0
-        self._refused = []
+        self._added = dict.fromkeys(MEMBER_LISTS, 0)
+        self._removed = dict.fromkeys(MEMBER_LISTS, 0)
+        self._refused = {}
         self._moved = []
         self._refusal = None
         for _ in range(MOST_REDIRECTIONS):
             self._exchange(segment_ref, windows, before_window)
             if not self._moved:
-                return WriteCounts(self._added, self._removed, tuple(self._refused))
+                return self._counts()
             windows, self._moved = _gathered(self._moved, self._window), []
         raise self._lanes.restless()
+
+    def _counts(self) -> WriteCounts:
+        return WriteCounts(
+            added=self._added["included"],
+            removed=self._removed["included"],
+            refused=tuple(self._refused.values()),
+            added_excluded=self._added["excluded"],
+            removed_excluded=self._removed["excluded"],
+        )
 
     def _exchange(self, segment_ref: str, windows: Iterable[_Window], before_window: BeforeWindow) -> None:
         try:
@@ -119,14 +136,14 @@ class RedisWriteSession:
                     self._sockets[part.lane].sendall(self._pack(segment_ref, part))
 
     def _pack(self, segment_ref: str, part: _Part) -> bytes:
-        adds = pack_commands(b"SADD", self._prefix, part.adds, segment_ref, asking=part.asking)
-        return adds + pack_commands(b"SREM", self._prefix, part.removes, segment_ref, asking=part.asking)
+        adds = pack_commands(b"SADD", self._prefix, part.adds, segment_ref, part.of, asking=part.asking)
+        return adds + pack_commands(b"SREM", self._prefix, part.removes, segment_ref, part.of, asking=part.asking)
 
     def _read_window(self) -> None:
         for part in self._sent[0]:
             with self._breaking(part.lane):
-                self._added += self._read_changes(part, part.adds, adding=True)
-                self._removed += self._read_changes(part, part.removes, adding=False)
+                self._added[part.of] += self._read_changes(part, part.adds, adding=True)
+                self._removed[part.of] += self._read_changes(part, part.removes, adding=False)
         self._sent.popleft()
 
     def _read_changes(self, part: _Part, hashes: Sequence[bytes], *, adding: bool) -> int:
@@ -138,23 +155,24 @@ class RedisWriteSession:
             if reply.__class__ is int:
                 changed += reply
             else:
-                self._turned_away(part.lane, hashed, reply, adding=adding)
+                self._turned_away(part, hashed, reply, adding=adding)
         return changed
 
-    def _turned_away(self, lane: Lane, hashed: bytes, reply: hiredis.ReplyError, *, adding: bool) -> None:
+    def _turned_away(self, part: _Part, hashed: bytes, reply: hiredis.ReplyError, *, adding: bool) -> None:
         """A member whom a node did not take: spoilt, or another node's; or nobody is taken now."""
         if is_spoilt(reply):
-            self._refused.append(RefusedMember(hashed.decode(), reason_of(reply)))
+            self._refused[hashed] = RefusedMember(hashed.decode(), reason_of(reply))
             return
         try:
-            target = self._lanes.redirection(lane, reply)
+            target = self._lanes.redirection(part.lane, reply)
         except Unavailable as unknown:  # the rest is read first
             self._refusal = self._refusal or unknown
             return
         if target is None:
-            self._refusal = self._refusal or self._unavailable(reply, lane)
+            self._refusal = self._refusal or self._unavailable(reply, part.lane)
         else:
-            self._moved.append(_Part(target[0], [hashed] if adding else [], [] if adding else [hashed], target[1]))
+            adds, removes = ([hashed], []) if adding else ([], [hashed])
+            self._moved.append(_Part(target[0], part.of, adds, removes, target[1]))
 
     @contextmanager
     def _breaking(self, lane: Lane) -> Iterator[None]:
@@ -195,12 +213,12 @@ def _process_of(lanes: Lanes) -> str:
 
 def _gathered(parts: Iterable[_Part], window: int) -> Iterator[_Window]:
     """Members that were sent elsewhere, one to a part, as windows."""
-    by_lane: dict[tuple[Lane, bool], tuple[list[bytes], list[bytes]]] = {}
+    by_lane: dict[tuple[Lane, MemberList, bool], tuple[list[bytes], list[bytes]]] = {}
     for part in parts:
-        adds, removes = by_lane.setdefault((part.lane, part.asking), ([], []))
+        adds, removes = by_lane.setdefault((part.lane, part.of, part.asking), ([], []))
         adds += part.adds
         removes += part.removes
-    for (lane, asking), (adds, removes) in by_lane.items():
+    for (lane, of, asking), (adds, removes) in by_lane.items():
         for start in range(0, max(len(adds), len(removes)), window):
             end = start + window
-            yield [_Part(lane, adds[start:end], removes[start:end], asking)]
+            yield [_Part(lane, of, adds[start:end], removes[start:end], asking)]

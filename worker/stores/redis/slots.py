@@ -1,7 +1,8 @@
 """Where a Redis Cluster keeps a key: its hash slot, and the nodes that serve the slots.
 
-A member's key is ``{prefix}:big_segment_include:{hash}``: the CRC of what stands before the hash is taken once, and
-continued over each hash. Where the prefix has a hash tag, every key of the store lies in the tag's slot.
+A member's key is ``{prefix}:big_segment_include:{hash}``, or ``exclude``, in another slot: the CRC of what stands
+before the hash is taken once for each list, and continued over each hash. Where the prefix has a hash tag, every key of
+the store lies in the tag's slot.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from functools import cache
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from worker.stores.layout import redis_include_key
+from worker.model import MemberList
+from worker.stores.layout import redis_context_key, redis_include_key
 from worker.stores.redis.addresses import Address
 
 SLOTS: Final = 16_384
@@ -31,9 +33,9 @@ def has_hash_tag(prefix: str) -> bool:
     return bool(_hash_tag(redis_include_key(prefix, "").encode()))
 
 
-def slots_under(prefix: str) -> Callable[[Iterable[bytes]], list[int]]:
-    """A function from context hashes to the slots of their keys."""
-    key = redis_include_key(prefix, "").encode()
+def slots_under(prefix: str, of: MemberList = "included") -> Callable[[Iterable[bytes]], list[int]]:
+    """A function from context hashes to the slots of their keys in a list."""
+    key = redis_context_key(prefix, "", of).encode()
     if tag := _hash_tag(key):
         slot = crc_hqx(tag, 0) % SLOTS
         return lambda hashes: [slot for _ in hashes]

@@ -3,13 +3,13 @@
 It owns these keys of its prefix, and never sets a time to live:
 
     {prefix}:big_segment_include:{context hash}   SET      segment refs that include the context
+    {prefix}:big_segment_exclude:{context hash}   SET      segment refs that exclude it
     {prefix}:big_segments_synchronized_on         STRING   freshness, epoch milliseconds
     {prefix}:segsync_sentinel                     STRING   incarnation, a space, beat in epoch milliseconds
     {prefix}:segsync_sentinel:...                 STRING   the same, spread over a cluster: see ``cells``
 
-SDKs also read ``{prefix}:big_segment_exclude:{context hash}``; synced segments never exclude anybody. ``check`` writes
-``{prefix}:big_segment_include:segsync_probe`` and ``{prefix}:segsync_probe``, perhaps with a hash tag behind them, and
-takes them away again.
+Partners exclude nobody; people do. ``check`` writes ``{prefix}:big_segment_include:segsync_probe``, the same of
+``exclude``, and ``{prefix}:segsync_probe``, perhaps with a hash tag behind them, and takes them away again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from worker.errors import Unavailable
-from worker.model import RedisStoreConfiguration
+from worker.model import MemberList, RedisStoreConfiguration
 from worker.stores.layout import context_hashes, proved_hashes
 from worker.stores.redis import metadata, reads
 from worker.stores.redis.addresses import Address, Pools, addresses_of
@@ -37,7 +37,7 @@ from worker.stores.redis.metadata import OneSentinel, StoreSentinel, proved_valu
 from worker.stores.redis.nodes import DiscoveredServer, Nodes, OneServer
 from worker.stores.redis.session import RedisWriteSession
 from worker.stores.redis.slots import has_hash_tag
-from worker.stores.segment_store import Sentinel
+from worker.stores.segment_store import Scanned, Sentinel
 
 # A write that is not answered for this long has an unknown fate; a pause for an fsync or a fork is shorter. A process
 # that is told to stop waits for one, and has ten seconds for all.
@@ -103,19 +103,24 @@ class RedisStore:
     def included(self, context_key: str) -> set[str]:
         """See ``SegmentStore``."""
         with self._lanes(of_a_member=True) as lanes:
-            return reads.read_included(lanes, self._prefix, context_key)
+            return reads.read_refs(lanes, self._prefix, context_key, "included")
 
-    def includes_keys(self, segment_ref: str, context_keys: Sequence[str]) -> list[bool]:
+    def excluded(self, context_key: str) -> set[str]:
         """See ``SegmentStore``."""
-        return self.includes(segment_ref, context_hashes(context_keys))
+        with self._lanes(of_a_member=True) as lanes:
+            return reads.read_refs(lanes, self._prefix, context_key, "excluded")
 
-    def includes(self, segment_ref: str, hashes: Sequence[bytes]) -> list[bool]:
+    def includes_keys(self, segment_ref: str, context_keys: Sequence[str], of: MemberList = "included") -> list[bool]:
+        """See ``SegmentStore``."""
+        return self.includes(segment_ref, context_hashes(context_keys), of)
+
+    def includes(self, segment_ref: str, hashes: Sequence[bytes], of: MemberList = "included") -> list[bool]:
         """See ``SegmentStore``."""
         proved_hashes(hashes)
         with self._lanes(of_a_member=True) as lanes:
-            return reads.read_inclusions(lanes, self._prefix, segment_ref, hashes)
+            return reads.read_memberships(lanes, self._prefix, segment_ref, hashes, of)
 
-    def scan(self) -> Iterator[list[tuple[bytes, set[str]]]]:
+    def scan(self) -> Iterator[list[Scanned]]:
         """See ``SegmentStore``. Not while slots of a cluster move."""
         with self._lanes(of_a_member=True) as lanes:
             for page in reads.read_pages(lanes, self._prefix):
@@ -126,6 +131,9 @@ class RedisStore:
         """See ``SegmentStore``. Looks through the whole database when there is nobody."""
         with self._lanes(of_a_member=True) as lanes:
             return reads.holds_members(lanes, self._prefix)
+
+    def drop_segment(self, segment_ref: str) -> None:
+        """See ``SegmentStore``: there is nothing to take away."""
 
     def sentinel(self) -> Sentinel | None:
         """See ``SegmentStore``."""
