@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 
+from worker.api.app import PREFIX, create_api
 from worker.api.batches import BatchesApi
+from worker.api.service import Service
 from worker.logs import configure_logs
 from worker.receiver.app import create_receiver
 from worker.settings import Settings, load_settings
@@ -27,17 +30,26 @@ def create_service(settings: Settings) -> Starlette:
         Misconfigured: the manifests directory cannot be read.
     """
     app = create_receiver(settings)
-    api = BatchesApi(settings)
-    receiving = app.router.lifespan_context
+    service, batches = Service(settings), BatchesApi(settings)
+    api = create_api(service)
+    receiving, unknown = app.router.lifespan_context, app.router.default
 
     @asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
         async with receiving(app):
+            service.bound_threads()
             try:
                 yield
             finally:
-                api.close()
+                batches.close()
+                service.close()
+
+    async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+        """What no route of the receiver's is for. So payloads pass nothing of the management API's on their way."""
+        managed = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+        await (api if managed else unknown)(scope, receive, send)
 
     app.router.lifespan_context = running
-    app.router.routes.extend(api.routes())
+    app.router.routes.extend(batches.routes())
+    app.router.default = elsewhere
     return app

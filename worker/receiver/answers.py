@@ -37,6 +37,13 @@ def error_answer(status: int, message: str, *, body: bytes | None = None) -> Res
         if body is not None
         else json_answer(status, {"code": CODES[status], "message": message})
     )
+    add_headers(response)
+    return response
+
+
+def add_headers(response: Response) -> None:
+    """What goes with the status of an error: when to come again, how to authenticate."""
+    status = response.status_code
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -46,7 +53,6 @@ def error_answer(status: int, message: str, *, body: bytes | None = None) -> Res
         # Two fields: clients that read only the first challenge of one exist, and Basic is the one they wait for.
         response.headers.append("WWW-Authenticate", 'Basic realm="segsync", charset="UTF-8"')
         response.headers.append("WWW-Authenticate", "Bearer")
-    return response
 
 
 def success_answer(body: bytes | None) -> Response:

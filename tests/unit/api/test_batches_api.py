@@ -462,5 +462,5 @@ def test_whatever_is_asked_is_answered_without_an_error_of_ours(client: TestClie
         assert answer.status_code in {200, 400, 404, 405}, (method, path, said, answer.text)
         answers[answer.status_code] += 1
         if answer.status_code != 200:
-            assert set(answer.json()) == {"code", "message"}
+            assert set(answer.json()) >= {"code", "message"}
     assert set(answers) >= {200, 400, 404}

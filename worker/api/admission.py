@@ -1,0 +1,134 @@
+"""What every request passes before its handler: token, rate limits, a body that is bounded and is JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Security
+from fastapi.params import Form
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader
+from starlette.requests import Request
+from starlette.responses import Response
+
+from worker.api.errors import answer_for, documented, refused
+from worker.api.rate_limits import Allowance, Exceeded
+from worker.api.service import Service
+from worker.errors import InvalidBatch
+from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
+from worker.receiver.credentials import authenticate
+
+LARGEST_BODY: Final = 1024 * 1024
+_JSON: Final = re.compile(r"application/([!-.0-~]+\+)?json")
+
+# Said in the OpenAPI document; the route itself reads the header, as the receiver does.
+API_KEY = APIKeyHeader(name="Authorization", scheme_name="ApiKey", description="An access token", auto_error=False)
+
+
+def create_router(tag: str) -> APIRouter:
+    """A router whose routes are admitted as all of the management API are: paths are written in full.
+
+    Handlers are plain functions, run in one of few threads; they take what ``worker.api.access`` gives, and raise
+    what ``worker.api.errors`` knows.
+    """
+    return APIRouter(
+        tags=[tag],
+        route_class=AdmittedRoute,
+        dependencies=[Security(API_KEY)],
+        responses=documented(401, 403, 429, 503),
+        redirect_slashes=False,
+    )
+
+
+class AdmittedRoute(APIRoute):
+    """A route of the management API. In this order: token, rate limits, body; then FastAPI's own ways."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, with what comes before and after it."""
+        handle = super().get_route_handler()
+        scalars = frozenset(field.alias for field in self.dependant.query_params)
+        takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
+
+        async def answer(request: Request) -> Response:
+            service: Service = request.app.state.service
+            allowance = Allowance()
+            try:
+                with service:
+                    directory = await service.directory()
+                    token = authenticate(directory, request.headers.get("authorization"))
+                    request.state.directory, request.state.token = directory, token
+                    allowance = await service.limits.count(token, f"{request.method} {self.path_format}")
+                    _check_once(request, scalars)
+                    if takes_json:
+                        request = await _with_json(request)
+                    response = await handle(request)
+            except Exception as error:
+                if isinstance(error, Exceeded):
+                    allowance = error.allowance
+                found = answer_for(error)
+                if found is None:
+                    raise
+                response = found
+            response.headers.update(allowance.headers)
+            return response
+
+        return answer
+
+
+class _Parsed(Request):
+    """A request whose body was read as JSON already, more strictly than Starlette does."""
+
+    def __init__(self, request: Request, body: bytes, value: Any) -> None:
+        super().__init__(request.scope, request.receive)
+        self._read = body
+        self._value = value
+
+    async def body(self) -> bytes:
+        return self._read
+
+    async def json(self) -> Any:
+        return self._value
+
+
+async def _with_json(request: Request) -> Request:
+    body = await read_bounded(request, LARGEST_BODY)
+    if not body.strip():
+        return _Parsed(request, b"", None)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise refused(400, "Content-Type must be application/json")
+    try:
+        # No NaN, no lone surrogates, no number that nobody can hold, no depth that nobody means.
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise refused(400, f"Invalid request body: {told}") from None
+    return _Parsed(request, body, value)
+
+
+async def read_bounded(request: Request, largest: int) -> bytes:
+    """The body, decoded.
+
+    Raises:
+        Refused: 413 when it has more than ``largest`` bytes; 415 or 400 for what its Content-Encoding is, or is not.
+    """
+    try:
+        return await read_body(request, largest)
+    except TooLarge:
+        raise refused(413, f"The body is larger than {largest} bytes") from None
+    except UnsupportedEncoding:
+        raise refused(415) from None
+    except InvalidBatch as error:
+        raise refused(400, error.message) from None
+
+
+def _check_once(request: Request, scalars: Iterable[str]) -> None:
+    """Of a parameter that is there twice, one would be dropped, and nobody knows which was meant."""
+    for name in scalars:
+        if len(request.query_params.getlist(name)) > 1:
+            raise refused(400, f"Invalid query parameter: {name}: it is there more than once")

@@ -1,0 +1,84 @@
+"""The management API as one application: its routers, its OpenAPI document, and how it says no."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from worker.api import projects
+from worker.api.errors import answer_for, error_answer
+from worker.api.service import Service
+
+PREFIX = "/api/v2/"
+ROUTERS = (projects.router,)
+_OVERRIDES = frozenset({"DELETE", "PATCH", "PUT"})
+
+
+def create_api(service: Service) -> FastAPI:
+    """The API. Its routes are plain functions in few threads, for which ``Service.bound_threads`` is called first.
+
+    Args:
+        service: what the routes share; whoever made it closes it.
+    """
+    api = FastAPI(
+        title="segsync",
+        version="2.0",
+        openapi_url=f"{PREFIX}openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _http_error, Exception: _bug},
+    )
+    api.state.service = service
+    for router in ROUTERS:
+        api.include_router(router)
+    api.add_middleware(Spelled)
+    return api
+
+
+class Spelled:
+    """Before routing: the method that is meant, and addresses that are text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if not (_is_text(scope.get("raw_path", b"")) and _is_text(scope["query_string"])):
+                await error_answer(400, "The address is no UTF-8")(scope, receive, send)
+                return
+            scope = _overridden(scope)
+        await self._app(scope, receive, send)
+
+
+def _is_text(encoded: bytes) -> bool:
+    """Whether what is percent-encoded is UTF-8, without NUL; servers put replacement characters for what is not."""
+    try:
+        return "\0" not in unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _overridden(scope: Scope) -> Scope:
+    """``X-HTTP-Method-Override`` of a POST, for clients behind proxies that let nothing else through."""
+    if scope["method"] != "POST":
+        return scope
+    sent: Any = dict(scope["headers"]).get(b"x-http-method-override", b"").decode("latin-1").upper()
+    return {**scope, "method": sent} if sent in _OVERRIDES else scope
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    answer = answer_for(error)
+    assert answer is not None
+    return answer
+
+
+async def _bug(_request: Request, _error: Exception) -> Response:
+    # The server logs the traceback; the client has no use for it.
+    return error_answer(500)
