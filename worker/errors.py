@@ -59,6 +59,7 @@ class Unavailable(SegsyncError):
         dependency: which one: "state", "broker" or "store".
         fate_unknown: True when a request was sent whose outcome nobody knows: its bytes may still land.
         fault: how soon to try again, and what to leave alone meanwhile; see ``Fault``.
+        answered: the code of what it answered, such as WRONGPASS; "" where it gave none, or did not answer.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class Unavailable(SegsyncError):
         dependency: Literal["state", "broker", "store"],
         fate_unknown: bool = False,
         fault: Fault = "transient",
+        answered: str = "",
     ) -> None:
         super().__init__(message)
         self.dependency = dependency
         self.fate_unknown = fate_unknown
         self.fault: Fault = fault
+        self.answered = answered
 
 
 class LeaseLost(SegsyncError):
@@ -81,3 +84,13 @@ class LeaseLost(SegsyncError):
 
 class Misconfigured(SegsyncError):
     """Raised when a setting, a file or a port makes it impossible to start; the message is one line for a person."""
+
+
+class Conflict(Misconfigured):
+    """Raised when what is asked for does not go with the records as they are: a key, an id or a place that is taken,
+    or a version that is not the one expected. Nothing was changed.
+    """
+
+
+class NotFound(Misconfigured):
+    """Raised when there is no such project, environment, store or token. Nothing was changed."""

@@ -13,6 +13,7 @@ import redis
 import structlog
 
 from worker.errors import Unavailable
+from worker.records.store_errors import StoreErrors
 from worker.state import state_errors
 
 # What was read of a closed circuit holds for so long: a store that goes away is asked by each process for no longer
@@ -193,6 +194,7 @@ class Circuits:
         self._allow, self._fail, self._close, self._give_back = (
             client.register_script(text) for text in (_ALLOW, _FAIL, _CLOSE, _GIVE_BACK)
         )
+        self._errors = StoreErrors(client)
         self._known: dict[str, _Known] = {}
 
     def allows(self, store_id: str) -> bool:
@@ -221,7 +223,8 @@ class Circuits:
 
         A failure of something that began before the circuit last opened or closed changes nothing: fifty processes
         that fail at the same moment count once. A fault of one item shows that the store answers: it closes the
-        circuit if anything. The state server's being away says nothing of the store.
+        circuit if anything. The state server's being away says nothing of the store. What changes something, or is one
+        item's, is kept among the store's last errors.
 
         Raises:
             Unavailable: the state server is away. Of a probe, the right then expires.
@@ -232,6 +235,7 @@ class Circuits:
             self.succeeded(store_id)
             with state_errors():
                 self._client.set(_key_of_one(store_id), str(error)[:_LONGEST_REASON], px=_ms(OF_ONE_SECONDS))
+            self._errors.note(store_id, error)
             return
         known, asked_at = self._known.get(store_id), self._clock()
         curve = CURVES[error.fault]
@@ -256,6 +260,7 @@ class Circuits:
                 retry_seconds=int(delay_ms) / 1000,
                 error=reason,
             )
+            self._errors.note(store_id, error)
 
     def succeeded(self, store_id: str) -> None:
         """Report that the store did what was asked of it: close the circuit.
@@ -298,6 +303,15 @@ class Circuits:
         """
         with state_errors():
             self._client.delete(_key(store_id), _key_of_one(store_id))
+
+    def forget(self, store_id: str) -> None:
+        """The store was removed: forget its circuit and its last errors, which ``reset`` leaves.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        self.reset(store_id)
+        self._errors.forget(store_id)
 
     def read(self, store_ids: Iterable[str]) -> dict[str, CircuitState]:
         """The circuits of these stores, read in one round trip, and not remembered.

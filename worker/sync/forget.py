@@ -54,7 +54,7 @@ def _forget(wiring: Wiring, store_id: str) -> None:
             # Ids are ordered by age, and the oldest store's replies count members.
             counted_members=not others or store_id < others[0].store_id,
         )
-    wiring.circuits.reset(store_id)
+    wiring.circuits.forget(store_id)
     wiring.incarnations.forget(store_id)
     wiring.refused_members.forget(store_id)
     _log.info("store.forgotten", store_id=store_id, keys=deleted)

@@ -128,7 +128,14 @@ def unavailable(fault: BotoCoreError | ClientError, where: str, *, writes: bool)
     lost = writes and _may_have_landed(fault)
     fate = "; what was sent and not answered may still land" if lost else ""
     kind, reason = _judge(fault)
-    return Unavailable(f"DynamoDB table {where}: {reason}{fate}", dependency="store", fate_unknown=lost, fault=kind)
+    answered = _code(fault) if isinstance(fault, ClientError) else ""
+    return Unavailable(
+        f"DynamoDB table {where}: {reason}{fate}",
+        dependency="store",
+        fate_unknown=lost,
+        fault=kind,
+        answered=answered,
+    )
 
 
 def reason_of(fault: BotoCoreError | ClientError) -> str:

@@ -93,7 +93,13 @@ def unavailable(
     if kind == "item" and not of_a_member:
         kind = "configuration"
     fate = "; what was sent and not answered may still land" if fate_unknown else ""
-    return Unavailable(f"{asked} {where}: {reason}{fate}", dependency="store", fate_unknown=fate_unknown, fault=kind)
+    return Unavailable(
+        f"{asked} {where}: {reason}{fate}",
+        dependency="store",
+        fate_unknown=fate_unknown,
+        fault=kind,
+        answered=code_of(fault) or "",
+    )
 
 
 def reason_of(fault: BaseException) -> str:
