@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,13 @@ import redis
 from cluster_proxy import ClusterProxy
 from dynamodb_local import Dynalite, DynamoDBLocal, start_strict
 from redis_cluster import RedisCluster
+from secret_keys import KEY, VARIABLE
 from servers import VOLATILE, FakeRedisServer, Missing, MotoServer, ValkeyServer, redis_binary, skip_or_fail
+
+
+def pytest_configure() -> None:
+    """Let whatever a test starts keep secrets; tests about keys choose their own."""
+    os.environ.setdefault(VARIABLE, KEY)
 
 
 @pytest.fixture(scope="session")

@@ -301,7 +301,13 @@ StoreConfiguration = Annotated[
 
 
 class StoreRecord(BaseModel):
-    """A persistent-store integration of one environment."""
+    """A persistent-store integration of one environment.
+
+    Attributes:
+        name: of its own in the environment, or "" for a store that has none.
+        locked: none of the keys that this process has opens its secrets: they stand in ``configuration`` as they are
+            kept. Nobody can reach the store with them; everything else of the record is true. Never kept.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -310,6 +316,13 @@ class StoreRecord(BaseModel):
     name: str
     on: bool = True
     version: int = 1
+    tags: tuple[str, ...] = ()
+    locked: bool = Field(default=False, exclude=True)
     # A store that turns out to have lost its content is filled anew by itself, or waits for `segsync rebuild`.
     rebuild_when_wiped: bool = True
     configuration: StoreConfiguration
+
+    @property
+    def label(self) -> str:
+        """What people call it: its name, or its id where it has none."""
+        return self.name or self.store_id

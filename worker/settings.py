@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +79,27 @@ class Settings(BaseSettings):
     most_pending_bytes_in_all: int = Field(4 * 1024**3, ge=0, description="most bytes waiting in all; 0: no bound")
     most_pending_seconds: int = Field(0, ge=0, description="longest wait in one environment; 0: no bound")
     most_pending_seconds_in_all: int = Field(0, ge=0, description="longest wait anywhere; 0: no bound")
+    secret_keys: SecretStr = Field(
+        SecretStr(""),
+        description="keys of the secrets in the records, separated by commas: the first encrypts, all decrypt; "
+        "`segsync keys new` prints one",
+    )
+    # Requests over HTTP, in windows of 10 s. The ingest limit is off: LaunchDarkly has none, and 429 delays a cohort.
+    api_rate_limit: int = Field(1000, ge=0, description="requests of one token to the API in 10 s; 0: no limit")
+    api_route_rate_limit: int = Field(
+        250, ge=0, description="requests of one token to one route of the API in 10 s; 0: no limit"
+    )
+    ingest_rate_limit: int = Field(0, ge=0, description="payloads of one token in 10 s; 0: no limit")
+    beta_gate: bool = Field(
+        default=True,
+        description="whether LaunchDarkly's beta routes want the header LD-API-Version: beta, as its own do",
+    )
+    import_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, le=4 * 1024**3, description="largest file of members that is imported"
+    )
+    export_retention_seconds: int = Field(
+        86_400, ge=60, le=365 * 86_400, description="how long the file of an export is kept"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @field_validator("state_url")
@@ -96,9 +118,26 @@ class Settings(BaseSettings):
             _read_one_server(url)
         return url
 
+    @field_validator("secret_keys")
+    @classmethod
+    def _secret_keys_are_keys(cls, keys: SecretStr) -> SecretStr:
+        for key in _listed(keys):
+            # As Fernet's own check has it, which is not imported here: every command reads the settings.
+            if not re.fullmatch(r"[A-Za-z0-9_-]{43}=", key):
+                raise ValueError("must be Fernet keys, separated by commas; `segsync keys new` prints one")
+        return keys
+
+    def secrets(self) -> list[str]:
+        """The keys of the secrets in the records, the one that encrypts first; hand them to the secret box alone."""
+        return _listed(self.secret_keys)
+
     def broker(self) -> str:
         """The broker URL, with its secrets; hand it to Celery and to nobody else."""
         return (self.broker_url or self.state_url).get_secret_value()
+
+
+def _listed(keys: SecretStr) -> list[str]:
+    return [key for part in keys.get_secret_value().split(",") if (key := part.strip())]
 
 
 def _read_one_server(url: SecretStr) -> None:

@@ -22,8 +22,12 @@ from worker.model import StoreRecord
 from worker.records.brake import Brakes
 from worker.records.circuit import Circuits
 from worker.records.directory import Directory
+from worker.records.projects import ProjectRecords
 from worker.records.records import DirectoryCache, Records
+from worker.records.secret_box import LOCKED, SecretBox
 from worker.records.segment_keys import SegmentKeys
+from worker.records.stores import StoreRecords
+from worker.records.tokens import TokenRecords
 from worker.settings import Settings
 from worker.state import open_state
 from worker.stores import SegmentStore, open_store
@@ -48,7 +52,7 @@ class Stores:
         """The store, or None when it is gone or switched off.
 
         Raises:
-            Unavailable: the state server is away.
+            Unavailable: the state server is away; or the store, for nobody here can open its secrets.
         """
         record = self._directory().store(store_id)
         with self._lock:
@@ -59,6 +63,8 @@ class Stores:
                 opened = None
             if record is None or not record.on:
                 return None
+            if record.locked:
+                raise Unavailable(LOCKED, dependency="store", fault="configuration")
             if opened is None:
                 opened = self._open[store_id] = (record.version, self._opener(record))
             return opened[1]
@@ -106,7 +112,11 @@ class Wiring:
     def __init__(self, settings: Settings, *, client: redis.Redis | None = None, opener: Opener = open_store) -> None:
         self.settings = settings
         self.client = client or open_state(settings)
-        self.records = Records(self.client)
+        self.box = SecretBox(settings.secrets())
+        self.records = Records(self.client, self.box)
+        self.store_records = StoreRecords(self.client, self.box)
+        self.project_records = ProjectRecords(self.client)
+        self.token_records = TokenRecords(self.client)
         self.directory = DirectoryCache(self.records)
         self.segment_keys = SegmentKeys(self.client)
         self.drain_log = DrainLog(self.client)
@@ -138,4 +148,4 @@ class Wiring:
 
 def open_records(settings: Settings) -> Records:
     """The records of a state server, for the commands that set an installation up."""
-    return Records(open_state(settings))
+    return Records(open_state(settings), SecretBox(settings.secrets()))

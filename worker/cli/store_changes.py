@@ -62,8 +62,6 @@ def add(
     data_dir: DataDir = None,
 ) -> None:
     """Give an environment one more store. It fills itself, while payloads keep arriving."""
-    from worker.records.stores import StoreRecords
-
     if (dynamodb_table or launchdarkly_project) and _from_environment(context):
         redis_url = None  # the variable tells of the first store; what is typed is meant
     if redis_url:
@@ -84,7 +82,7 @@ def add(
     )
     with open_wiring(data_dir) as wiring:
         found = find_environment(wiring, environment)
-        made = StoreRecords(wiring.client).add(
+        made = wiring.store_records.add(
             found.environment_id, name, configuration, on=not off, rebuild_when_wiped=rebuild_when_wiped
         )
         _tell(
@@ -104,10 +102,8 @@ def switch_on(
     store: Store, as_json: AsJson = False, environment: EnvironmentName = None, data_dir: DataDir = None
 ) -> None:
     """Go on with a store that was off: it catches up from where it was."""
-    from worker.records.stores import StoreRecords
-
     with open_wiring(data_dir) as wiring:
-        found = StoreRecords(wiring.client).set(find_store(wiring, environment, store).store_id, on=True)
+        found = wiring.store_records.set(find_store(wiring, environment, store).store_id, on=True)
         _tell(wiring, found, as_json, "is on; it catches up from where it was, within seconds if it can.")
 
 
@@ -115,10 +111,8 @@ def switch_off(
     store: Store, as_json: AsJson = False, environment: EnvironmentName = None, data_dir: DataDir = None
 ) -> None:
     """Write nothing more to a store until it is on again; what it misses is kept for it."""
-    from worker.records.stores import StoreRecords
-
     with open_wiring(data_dir) as wiring:
-        found = StoreRecords(wiring.client).set(find_store(wiring, environment, store).store_id, on=False)
+        found = wiring.store_records.set(find_store(wiring, environment, store).store_id, on=False)
         _tell(
             wiring,
             found,
@@ -151,7 +145,7 @@ def change(
     data_dir: DataDir = None,
 ) -> None:
     """Change a store's name, login or what becomes of it when it has lost its content."""
-    from worker.records.stores import StoreChanges, StoreRecords
+    from worker.records.stores import StoreChanges
 
     with open_wiring(data_dir) as wiring:
         found = find_store(wiring, environment, store)
@@ -174,7 +168,7 @@ def change(
             changes["configuration"] = configuration
         if not changes:
             raise Misconfigured("nothing to change; see `segsync store set --help`")
-        _tell(wiring, StoreRecords(wiring.client).set(found.store_id, **changes), as_json, "is changed.")
+        _tell(wiring, wiring.store_records.set(found.store_id, **changes), as_json, "is changed.")
 
 
 def remove(
@@ -186,13 +180,11 @@ def remove(
     data_dir: DataDir = None,
 ) -> None:
     """Remove a store: nothing more is written to it, and how far it was is forgotten; its content stays in it."""
-    from worker.records.stores import StoreRecords
-
     with open_wiring(data_dir) as wiring:
         found = find_store(wiring, environment, store)
         if not yes:
             _ask(found)
-        StoreRecords(wiring.client).remove(found.store_id)
+        wiring.store_records.remove(found.store_id)
         _tell(
             wiring,
             found,

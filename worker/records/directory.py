@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, StoreRecord
+from worker.records.rights import Part, Resource, Role, Statement
 
-Role = Literal["reader", "writer", "admin"]
+__all__ = ["Directory", "Environment", "Project", "Role", "Statement", "Token", "policy_field", "token_hash"]
+
+DEFAULT_COLOR = "417505"
+_ID_DIGITS = 24
+
+
+class Project(BaseModel):
+    """What environments belong to.
+
+    Attributes:
+        key: its own among all projects.
+        created_ms: 0 where an older version made it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    name: str
+    tags: tuple[str, ...] = ()
+    created_ms: int = 0
+
+    @property
+    def project_id(self) -> str:
+        """What LaunchDarkly's API calls ``_id``: 24 hexadecimal digits."""
+        return hashlib.sha256(f"project {self.key}".encode()).hexdigest()[:_ID_DIGITS]
 
 
 class Environment(BaseModel):
-    """An environment of a project; its id is the client-side id, which payloads carry."""
+    """An environment of a project; its id is the client-side ID, which payloads carry, and LaunchDarkly's ``_id``.
+
+    Attributes:
+        color: six hexadecimal digits, for whoever shows it; nothing here looks at it.
+        created_ms: 0 where an older version made it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,22 +53,47 @@ class Environment(BaseModel):
     environment_key: str
     project_key: str
     name: str
+    color: str = DEFAULT_COLOR
+    tags: tuple[str, ...] = ()
+    created_ms: int = 0
 
 
 class Token(BaseModel):
-    """An access token, known by its hash alone."""
+    """An access token, known by its hash alone.
+
+    Attributes:
+        name: what people call it; "" when nobody has said.
+        role: None where ``inline_role`` says what it may do.
+        token_id: 24 hexadecimal digits; "" where an older version made it: see ``id``.
+        hint: the last four characters of the token; "" where an older version made it.
+        service: whether it is a program's; nothing here looks at it.
+        api_version: the version of the API that its user asked for; nothing here looks at it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     token_hash: str
     name: str
-    role: Role
+    role: Role | None = None
     created_ms: int
+    token_id: str = ""
+    description: str = ""
+    inline_role: tuple[Statement, ...] = ()
+    hint: str = ""
+    service: bool = False
+    api_version: int | None = None
+
+    @property
+    def id(self) -> str:
+        """What it is called in the API; of older tokens, half of a hash's half: it tells nothing of the token."""
+        return self.token_id or hashlib.sha256(self.token_hash.encode()).hexdigest()[:_ID_DIGITS]
 
     @property
     def may_write(self) -> bool:
-        """Whether payloads may be sent with it."""
-        return self.role in {"writer", "admin"}
+        """Whether payloads may be sent with it, to some environment at least; ``rights.may`` says to which."""
+        if self.role is not None:
+            return self.role != "reader"
+        return any(statement.effect == "allow" for statement in self.inline_role)
 
 
 def token_hash(token: str) -> str:
@@ -62,6 +117,7 @@ class Directory:
         stores: oldest first.
         aliases: other ids that payloads may carry -> environment id.
         policies: by ``policy_field``; those that are the default are left out.
+        projects: by key.
     """
 
     version: str = ""
@@ -70,10 +126,39 @@ class Directory:
     stores: Sequence[StoreRecord] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     policies: Mapping[str, MemberPolicy] = field(default_factory=dict)
+    projects: Mapping[str, Project] = field(default_factory=dict)
 
     def environment(self, environment_id: str) -> Environment | None:
         """The environment that a payload means: by its own id, or by an alias."""
         return self.environments.get(environment_id) or self.environments.get(self.aliases.get(environment_id, ""))
+
+    def project(self, key: str) -> Project | None:
+        """The project with that key."""
+        return self.projects.get(key)
+
+    def environment_by_key(self, project_key: str, environment_key: str) -> Environment | None:
+        """The environment that people and the API name by two keys."""
+        keys = (project_key, environment_key)
+        found = self.environments.values()
+        return next((each for each in found if (each.project_key, each.environment_key) == keys), None)
+
+    def environments_of(self, project_key: str) -> list[Environment]:
+        """The project's environments, oldest first."""
+        found = [each for each in self.environments.values() if each.project_key == project_key]
+        return sorted(found, key=lambda each: (each.created_ms, each.environment_key))
+
+    def resource(
+        self, project_key: str, environment_key: str | None = None, segment_key: str | None = None
+    ) -> Resource:
+        """What ``rights.may`` is asked about, with the tags of the records that there are. The keys may be any text."""
+        project = self.projects.get(project_key)
+        parts = [Part("proj", project_key, frozenset(project.tags if project else ()))]
+        if environment_key is not None:
+            environment = self.environment_by_key(project_key, environment_key)
+            parts.append(Part("env", environment_key, frozenset(environment.tags if environment else ())))
+            if segment_key is not None:
+                parts.append(Part("segment", segment_key))
+        return tuple(parts)
 
     def policy(self, environment_id: str, integration_key: str) -> MemberPolicy:
         """What becomes of an integration's payloads in which single members cannot be read."""
@@ -81,7 +166,13 @@ class Directory:
 
     def token(self, plain: str) -> Token | None:
         """The token with this plain text; looked up by its hash, so timing tells nothing about the text."""
-        return self.tokens.get(token_hash(plain))
+        wanted = token_hash(plain)
+        found = self.tokens.get(wanted)
+        return found if found and hmac.compare_digest(found.token_hash, wanted) else None
+
+    def token_by_id(self, token_id: str) -> Token | None:
+        """The token with that id."""
+        return next((each for each in self.tokens.values() if each.id == token_id), None)
 
     def stores_of(self, environment_id: str) -> list[StoreRecord]:
         """The environment's stores, on or off, oldest first: the first one's replies count members."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 import threading
 import time
@@ -16,18 +14,16 @@ import redis
 from worker.errors import Misconfigured
 from worker.model import StoreConfiguration, StoreRecord
 from worker.records.change import change_records, read_directory
-from worker.records.directory import Directory, Environment, Role, Token, token_hash
+from worker.records.directory import Directory, Environment, Project, Role
+from worker.records.projects import check_environment, new_environment, queue_environment, queue_project
+from worker.records.secret_box import SecretBox
 from worker.records.stores import ExistingStore, StoreRecords, first_store
-from worker.records.tables import ENVIRONMENTS, PROJECTS, TOKENS, VERSION, Writes
+from worker.records.tables import VERSION, Writes
+from worker.records.tokens import check_token, new_token, queue_token
 from worker.state import state_errors
-
-# Tokens are kept as plain hashes, which only keeps long ones secret; and they must pass through a header as they are.
-_SHORTEST_TOKEN = 16
-_TOKEN = re.compile(rf"[\x21-\x7e]{{{_SHORTEST_TOKEN},}}")
 
 DEFAULT_PROJECT = "default"
 DEFAULT_ENVIRONMENT = "production"
-_ENVIRONMENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # it is part of keys: no slash, no brace
 
 
 @dataclass(slots=True, frozen=True)
@@ -59,10 +55,14 @@ class Bootstrap:
 
 
 class Records:
-    """Reads and writes the records. Safe between threads, as far as the client is."""
+    """Reads and writes the records. Safe between threads, as far as the client is.
 
-    def __init__(self, client: redis.Redis) -> None:
+    ``box`` opens and seals what is secret of stores.
+    """
+
+    def __init__(self, client: redis.Redis, box: SecretBox | None = None) -> None:
         self._client = client
+        self._box = box or SecretBox()
 
     def version(self) -> str:
         """Another text after every change of a record; empty before the first.
@@ -76,10 +76,12 @@ class Records:
     def directory(self) -> Directory:
         """All records, as one consistent snapshot; those that this version cannot read are logged and left out.
 
+        A store whose secrets none of the keys opens is in it, but ``locked``, and is logged.
+
         Raises:
             Unavailable: the state server is away.
         """
-        return read_directory(self._client)
+        return read_directory(self._client, self._box)
 
     def bootstrap(
         self,
@@ -97,15 +99,15 @@ class Records:
         becomes of one that is elsewhere, and whether one that was removed is made again.
 
         Raises:
-            Misconfigured: the environment exists under another id, the id or a token given cannot be one, or there is
-                a store elsewhere and it is not to be touched.
+            Misconfigured: the environment exists under another id, the id or a token given cannot be one, there is a
+                store elsewhere and it is not to be touched, or the store has a secret and there is no key.
             Unavailable: the state server is away; what is missing then is made by the next call.
         """
         if writer_token is not None and writer_token == admin_token:
             raise Misconfigured("writer and admin tokens must differ: each token has one role")
         environment, store = self._bootstrap_environment(environment_id, store_configuration)
         if store is None:
-            stores = StoreRecords(self._client)
+            stores = StoreRecords(self._client, self._box)
             store = stores.settle(environment.environment_id, store_configuration, existing_store)
         return Bootstrap(
             project_key=environment.project_key,
@@ -123,12 +125,7 @@ class Records:
 
         In one step: an environment without a store is one whose stores were removed, not one that was half made.
         """
-        made = Environment(
-            environment_id=environment_id or secrets.token_hex(12),
-            environment_key=DEFAULT_ENVIRONMENT,
-            project_key=DEFAULT_PROJECT,
-            name="Production",
-        )
+        made = new_environment(DEFAULT_PROJECT, DEFAULT_ENVIRONMENT, "Production", environment_id=environment_id)
 
         def decide(directory: Directory) -> tuple[tuple[Environment, StoreRecord | None], Writes | None]:
             for found in directory.environments.values():
@@ -140,39 +137,32 @@ class Records:
                         "leave the id out, or use another state server"
                     )
                 return (found, None), None
-            if not _ENVIRONMENT_ID.fullmatch(made.environment_id):
-                raise Misconfigured(
-                    f"an environment id is 1 to 64 letters, digits, dots, dashes: not {environment_id!r}"
-                )
-            store, queue_store = first_store(directory, made.environment_id, configuration)
+            check_environment(directory, made)
+            store, queue_store = first_store(directory, made.environment_id, configuration, self._box)
 
             def queue(pipe: Any) -> None:
-                _queue_environment(made, pipe)
+                if directory.project(DEFAULT_PROJECT) is None:
+                    queue_project(pipe, Project(key=DEFAULT_PROJECT, name="Default", created_ms=made.created_ms))
+                queue_environment(pipe, made)
                 queue_store(pipe)
 
             return (made, store), queue
 
-        return change_records(self._client, decide)
+        return change_records(self._client, decide, self._box)
 
     def _bootstrap_token(self, role: Role, plain: str | None) -> str | None:
-        if plain is not None and not _TOKEN.fullmatch(plain):
-            raise Misconfigured(f"a {role} token is {_SHORTEST_TOKEN} visible ASCII characters or more, without spaces")
-        wanted = plain or f"segsync-{role}-{secrets.token_hex(16)}"
-        made = Token(token_hash=token_hash(wanted), name=role, role=role, created_ms=int(time.time() * 1000))
+        wanted = f"segsync-{role}-{secrets.token_hex(16)}" if plain is None else plain
+        check_token(f"a {role}", wanted)
+        made = new_token(wanted, name=role, role=role)
 
         def decide(directory: Directory) -> tuple[str | None, Writes | None]:
             if plain is None and any(token.role == role for token in directory.tokens.values()):
                 return None, None
             if made.token_hash in directory.tokens:
                 return plain, None
-            return wanted, lambda pipe: pipe.hset(TOKENS, made.token_hash, made.model_dump_json())
+            return wanted, lambda pipe: queue_token(pipe, made)
 
         return change_records(self._client, decide)
-
-
-def _queue_environment(made: Environment, pipe: Any) -> None:
-    pipe.hset(PROJECTS, DEFAULT_PROJECT, json.dumps({"key": DEFAULT_PROJECT, "name": "Default"}))
-    pipe.hset(ENVIRONMENTS, made.environment_id, made.model_dump_json())
 
 
 class DirectoryCache:

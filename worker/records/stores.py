@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
 import redis
-from pydantic import SecretStr
 
-from worker.errors import Misconfigured
+from worker.errors import Conflict, Misconfigured, NotFound
 from worker.model import RedisStoreConfiguration, StoreConfiguration, StoreRecord
 from worker.records.change import change_records
 from worker.records.circuit import Circuits
 from worker.records.directory import Directory
+from worker.records.keys import check_tags
 from worker.records.place import places_of
+from worker.records.secret_box import SecretBox, secrets_of
 from worker.records.tables import FORGOTTEN, STORES, Writes
 from worker.state import state_errors
 
@@ -33,15 +34,20 @@ class StoreChanges(TypedDict, total=False):
 
     name: str
     on: bool
+    tags: tuple[str, ...]
     rebuild_when_wiped: bool
     configuration: StoreConfiguration
 
 
 class StoreRecords:
-    """Adds, changes and removes stores. Receivers, workers and schedulers follow within seconds."""
+    """Adds, changes and removes stores. Receivers, workers and schedulers follow within seconds.
 
-    def __init__(self, client: redis.Redis) -> None:
+    ``box`` seals what is secret of them. One without keys does for whoever has no secrets to write.
+    """
+
+    def __init__(self, client: redis.Redis, box: SecretBox | None = None) -> None:
         self._client = client
+        self._box = box or SecretBox()
 
     def add(
         self,
@@ -50,53 +56,68 @@ class StoreRecords:
         configuration: StoreConfiguration,
         *,
         on: bool = True,
+        tags: Sequence[str] = (),
         rebuild_when_wiped: bool = True,
     ) -> StoreRecord:
         """Give an environment one more store: it has cursors of its own, at the beginning of every log.
 
         Raises:
-            Misconfigured: there is no such environment, the name is no name or taken, or another store, of whichever
-                environment, is at the same place.
+            NotFound: there is no such environment.
+            Conflict: the name is taken, or another store, of whichever environment, is at the same place.
+            Misconfigured: the name is no name, a tag no tag; or it has a secret, and there is no key to encrypt it.
             Unavailable: the state server is away; it was added or not.
         """
 
         def decide(directory: Directory) -> tuple[StoreRecord, Writes]:
             if environment_id not in directory.environments:
-                raise Misconfigured(f"there is no environment {environment_id}; run `segsync init` first")
+                raise NotFound(f"there is no environment {environment_id}; run `segsync init` first")
             made = StoreRecord(
                 store_id=_next_id(directory.stores),
                 environment_id=environment_id,
                 name=name,
                 on=on,
+                tags=tuple(tags),
                 rebuild_when_wiped=rebuild_when_wiped,
                 configuration=configuration,
             )
             _check(directory, made)
-            return made, _written(made)
+            return made, _written(made, self._box)
 
-        return change_records(self._client, decide)
+        return change_records(self._client, decide, self._box)
 
-    def set(self, store_id: str, **changes: Unpack[StoreChanges]) -> StoreRecord:
+    def set(
+        self, store_id: str, *, expected_version: int | None = None, **changes: Unpack[StoreChanges]
+    ) -> StoreRecord:
         """Change a store; its version grows by one, unless it is like that already.
+
+        Args:
+            store_id: which one.
+            expected_version: the version on whose strength the changes were made; None: any.
+            changes: what shall be otherwise.
 
         A configuration at another place is taken for the same store, moved there with its content. A store that is
         switched on, or whose configuration is given, is tried at once, whatever kept it away.
 
         Raises:
-            Misconfigured: there is no such store, the name is no name or taken, or another store is at that place.
+            NotFound: there is no such store.
+            Conflict: its version is another than expected, the name is taken, or another store is at that place.
+            Misconfigured: the name is no name, a tag no tag; or it has another secret, and there is no key to encrypt
+                it.
             Unavailable: the state server is away; it was changed or not.
         """
 
         def decide(directory: Directory) -> tuple[StoreRecord, Writes | None]:
             known = _known(directory, store_id)
+            if expected_version not in {None, known.version}:
+                raise Conflict(f"the store has been changed meanwhile: its version is {known.version}; look again")
             changed = known.model_copy(update=dict(changes))
             if changed == known:
                 return known, None
-            changed = changed.model_copy(update={"version": known.version + 1})
+            changed = _changed(changed, known)
             _check(directory, changed)
-            return changed, _written(changed)
+            return changed, _written(changed, self._box, known)
 
-        found = change_records(self._client, decide)
+        found = change_records(self._client, decide, self._box)
         if changes.get("on") or "configuration" in changes:
             Circuits(self._client).reset(store_id)
         return found
@@ -111,15 +132,15 @@ class StoreRecords:
             What was removed.
 
         Raises:
-            Misconfigured: there is no such store.
+            NotFound: there is no such store.
             Unavailable: the state server is away; it was removed or not.
         """
-        now_ms = _server_ms(self._client)
+        now_ms = server_ms(self._client)
 
         def decide(directory: Directory) -> tuple[StoreRecord, Writes]:
-            return _known(directory, store_id), lambda pipe: _queue_removal(pipe, store_id, now_ms)
+            return _known(directory, store_id), lambda pipe: queue_removal(pipe, store_id, now_ms)
 
-        return change_records(self._client, decide)
+        return change_records(self._client, decide, self._box)
 
     def removed_before(self, epoch_ms: int) -> list[str]:
         """The ids of stores that were removed until then, by the state server's clock, and are not forgotten yet.
@@ -161,7 +182,7 @@ class StoreRecords:
                 that of another environment's store.
             Unavailable: the state server is away; it was done or not.
         """
-        now_ms = _server_ms(self._client)
+        now_ms = server_ms(self._client)
 
         def decide(directory: Directory) -> tuple[StoreRecord | None, Writes | None]:
             stores = directory.stores_of(environment_id)
@@ -169,7 +190,7 @@ class StoreRecords:
                 return next(iter(stores), None), None
             existing = _existing(stores, configuration, moved=existing_store == "moved")
             if existing:
-                return _brought_up_to_date(directory, existing, configuration)
+                return _brought_up_to_date(directory, existing, configuration, self._box)
             if existing_store == "moved":
                 return None, None
             elsewhere = _of_kind(stores, configuration.kind)
@@ -192,22 +213,23 @@ class StoreRecords:
                 configuration=configuration,
             )
             _check(directory, made, but=gone)
+            write = _written(made, self._box)
 
             def queue(pipe: Any) -> None:
                 for store_id in gone:
-                    _queue_removal(pipe, store_id, now_ms)
-                _written(made)(pipe)
+                    queue_removal(pipe, store_id, now_ms)
+                write(pipe)
 
             return made, queue
 
-        found = change_records(self._client, decide)
+        found = change_records(self._client, decide, self._box)
         if found is not None and existing_store != "keep":
             Circuits(self._client).reset(found.store_id)
         return found
 
 
 def _brought_up_to_date(
-    directory: Directory, store: StoreRecord, configuration: StoreConfiguration
+    directory: Directory, store: StoreRecord, configuration: StoreConfiguration, box: SecretBox
 ) -> tuple[StoreRecord, Writes | None]:
     """The store with this configuration, and what writes it; None when it is so already.
 
@@ -216,18 +238,18 @@ def _brought_up_to_date(
     """
     if store.configuration == configuration:
         return store, None
-    made = store.model_copy(update={"configuration": configuration, "version": store.version + 1})
+    made = _changed(store.model_copy(update={"configuration": configuration}), store)
     _check(directory, made)
-    return made, _written(made)
+    return made, _written(made, box, store)
 
 
 def first_store(
-    directory: Directory, environment_id: str, configuration: StoreConfiguration
+    directory: Directory, environment_id: str, configuration: StoreConfiguration, box: SecretBox
 ) -> tuple[StoreRecord, Writes]:
     """The first store of an environment that is about to be made, and what writes it.
 
     Raises:
-        Misconfigured: another environment's store is at that place.
+        Misconfigured: another environment's store is at that place, or there is no key to encrypt its secret.
     """
     made = StoreRecord(
         store_id=_next_id(directory.stores),
@@ -236,13 +258,13 @@ def first_store(
         configuration=configuration,
     )
     _check(directory, made)
-    return made, _written(made)
+    return made, _written(made, box)
 
 
 def _known(directory: Directory, store_id: str) -> StoreRecord:
     found = directory.store(store_id)
     if found is None:
-        raise Misconfigured(f"there is no store {store_id}; `segsync store list` shows those there are")
+        raise NotFound(f"there is no store {store_id}; `segsync store list` shows those there are")
     return found
 
 
@@ -253,19 +275,21 @@ def _check(directory: Directory, store: StoreRecord, *, but: Sequence[str] = ())
         Misconfigured: see there.
     """
     name = store.name
-    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME or name != name.strip():
+    if name and (not name.isprintable() or len(name) > _LONGEST_NAME or name != name.strip()):
         raise Misconfigured(
-            f"a store's name is 1 to {_LONGEST_NAME} printable characters, without blanks around them; choose another"
+            f"a store's name is {_LONGEST_NAME} printable characters at the most, without blanks around them"
         )
+    check_tags(store.tags)
     for other in directory.stores:
         if other.store_id in {store.store_id, *but}:
             continue
-        if name == other.store_id or (other.environment_id == store.environment_id and name == other.name):
-            raise Misconfigured(f"there is a store {name} already ({other.configuration}); choose another name")
+        beside = other.environment_id == store.environment_id
+        if name and (name == other.store_id or (beside and name == other.name)):
+            raise Conflict(f"there is a store {name} already ({other.configuration}); choose another name")
         if places_of(other.configuration) & places_of(store.configuration):
             # Also one of another environment: refs carry no environment, and members of one would be in the other.
-            raise Misconfigured(
-                f"store {other.name} of environment {other.environment_id} is at that place already "
+            raise Conflict(
+                f"store {other.label} of environment {other.environment_id} is at that place already "
                 f"({other.configuration}); choose another prefix, database or table"
             )
 
@@ -303,25 +327,43 @@ def _next_id(stores: Sequence[StoreRecord]) -> str:
     return f"{max(int(time.time() * 1000), last + 1):012x}{secrets.token_hex(6)}"
 
 
-def _written(store: StoreRecord) -> Writes:
-    return lambda pipe: pipe.hset(STORES, store.store_id, _json(store))
+def _changed(changed: StoreRecord, known: StoreRecord) -> StoreRecord:
+    """A store as it is to be written; locked only as long as it has a secret that could not be opened."""
+    kept = set(secrets_of(known.configuration).values())
+    locked = known.locked and any(secret in kept for secret in secrets_of(changed.configuration).values())
+    return changed.model_copy(update={"version": known.version + 1, "locked": locked})
 
 
-def _server_ms(client: redis.Redis) -> int:
+def _written(store: StoreRecord, box: SecretBox, known: StoreRecord | None = None) -> Writes:
+    """What writes a store.
+
+    A secret that could not be opened, or that lies there in plain text and cannot be sealed, stays as it is: who
+    renames a store, or switches it off, need not have its keys.
+
+    Raises:
+        Misconfigured: it has a new secret, and there is no key to encrypt it.
+    """
+    as_it_is = known is not None and (known.locked or not box.has_keys)
+    kept = set(secrets_of(known.configuration).values()) if known and as_it_is else set()
+    record = store.model_dump(mode="json")
+    for name, secret in secrets_of(store.configuration).items():
+        record["configuration"][name] = secret if secret in kept else box.seal(secret)
+    text = json.dumps(record)
+    return lambda pipe: pipe.hset(STORES, store.store_id, text)
+
+
+def server_ms(client: redis.Redis) -> int:
+    """The state server's clock.
+
+    Raises:
+        Unavailable: the state server is away.
+    """
     with state_errors():
         seconds, micros = client.time()
     return seconds * 1000 + micros // 1000
 
 
-def _queue_removal(pipe: Any, store_id: str, now_ms: int) -> None:
+def queue_removal(pipe: Any, store_id: str, now_ms: int) -> None:
+    """Queue what removes a store and notes that its cursors are to be forgotten; see ``StoreRecords.remove``."""
     pipe.hdel(STORES, store_id)
     pipe.zadd(FORGOTTEN, {store_id: now_ms})
-
-
-def _json(store: StoreRecord) -> str:
-    """A store as it is kept: with its secrets, which every other rendering masks."""
-
-    def reveal(value: Any) -> Any:
-        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-    return json.dumps(store.model_dump(), default=reveal)

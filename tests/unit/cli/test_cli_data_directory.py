@@ -19,8 +19,8 @@ FACTS = {
     "environment_id": "0123456789abcdef01234567",
     "writer_token": "w",
     "admin_token": "a",
-    "state_url": "redis://:secret@127.0.0.1:20000/0",
-    "store": {"kind": "redis", "url": "redis://:secret@127.0.0.1:20000/0", "prefix": "launchdarkly"},
+    "state_url": "redis://:s3cret@127.0.0.1:20000/0",
+    "store": {"kind": "redis", "url": "redis://:s3cret@127.0.0.1:20000/0", "prefix": "launchdarkly"},
 }
 
 
@@ -103,7 +103,7 @@ def test_commands_find_the_service_by_its_data_directory(tmp_path: Path) -> None
     assert service.settings.state_url.get_secret_value() == FACTS["state_url"]
     assert service.writer_token == "w"
     assert service.store == FACTS["store"]
-    assert "secret" not in repr(service)
+    assert "s3cret" not in repr(service)
 
 
 def test_commands_look_in_dot_segsync_unless_told_otherwise(tmp_path: Path) -> None:

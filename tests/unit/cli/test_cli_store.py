@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 from pydantic import SecretStr
+from secret_keys import BOX
 from servers import ValkeyServer, free_port
 from typer.testing import CliRunner, Result
 
@@ -53,7 +54,7 @@ class Installation:
 
     @property
     def stores(self) -> dict[str, StoreRecord]:
-        return {store.name: store for store in Records(self.client).directory().stores}
+        return {store.name: store for store in Records(self.client, BOX).directory().stores}
 
     def add_environment(self, environment_id: str, key: str) -> None:
         made = Environment(environment_id=environment_id, environment_key=key, project_key="default", name=key)
@@ -72,10 +73,10 @@ def installation(
     """An environment with one Redis store, "redis", which is the state server, and has been reached before."""
     server = start_valkey()
     client = server.client()
-    Records(client).bootstrap(
+    Records(client, BOX).bootstrap(
         environment_id=ENVIRONMENT, store_configuration=RedisStoreConfiguration.from_url(server.url)
     )
-    note(client, Records(client).directory().stores[0], beat_ms=1)
+    note(client, Records(client, BOX).directory().stores[0], beat_ms=1)
     monkeypatch.setenv("SEGSYNC_STATE_URL", server.url)
     monkeypatch.delenv("SEGSYNC_STORE_URL", raising=False)
     monkeypatch.chdir(str(tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 from pydantic import SecretStr
+from secret_keys import BOX
 
 from worker.errors import Misconfigured
 from worker.model import RedisStoreConfiguration
@@ -17,14 +18,14 @@ STORE = RedisStoreConfiguration(host="redis.internal", password=SecretStr("s3cre
 
 
 def bootstrap(client: redis.Redis, *, environment_id: str | None = None, writer_token: str | None = None) -> Bootstrap:
-    return Records(client).bootstrap(
+    return Records(client, BOX).bootstrap(
         environment_id=environment_id, store_configuration=STORE, writer_token=writer_token
     )
 
 
 def test_a_fresh_installation_has_an_environment_a_store_and_two_tokens(redis_client: redis.Redis) -> None:
     made = bootstrap(redis_client)
-    directory = Records(redis_client).directory()
+    directory = Records(redis_client, BOX).directory()
     assert (made.project_key, made.environment_key) == ("default", "production")
     assert list(directory.environments) == [made.environment_id]
     assert [store.configuration for store in directory.stores_of(made.environment_id)] == [STORE]
@@ -38,9 +39,9 @@ def test_a_fresh_installation_has_an_environment_a_store_and_two_tokens(redis_cl
 
 def test_doing_it_again_changes_nothing_and_shows_no_token_twice(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
-    version = Records(redis_client).version()
+    version = Records(redis_client, BOX).version()
     second = bootstrap(redis_client)
-    assert Records(redis_client).version() == version
+    assert Records(redis_client, BOX).version() == version
     assert (second.environment_id, second.store) == (first.environment_id, first.store)
     assert (second.writer_token, second.admin_token) == (None, None)
 
@@ -48,7 +49,7 @@ def test_doing_it_again_changes_nothing_and_shows_no_token_twice(redis_client: r
 def test_given_tokens_and_ids_are_taken_over(redis_client: redis.Redis) -> None:
     made = bootstrap(redis_client, environment_id="client-side-id", writer_token="w" * 32)
     assert made.environment_id == "client-side-id"
-    assert Records(redis_client).directory().token("w" * 32) is not None
+    assert Records(redis_client, BOX).directory().token("w" * 32) is not None
 
 
 def test_an_existing_environment_does_not_change_its_id(redis_client: redis.Redis) -> None:
@@ -65,7 +66,7 @@ def test_an_environment_id_that_could_break_keys_is_refused(redis_client: redis.
 def test_a_store_given_again_with_another_login_is_brought_up_to_date(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
     login = STORE.model_copy(update={"username": "writer"})
-    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=login)
+    second = Records(redis_client, BOX).bootstrap(environment_id=None, store_configuration=login)
     assert (second.store.store_id, second.store.version) == (first.store.store_id, 2)
     assert second.store.configuration == login
 
@@ -73,23 +74,25 @@ def test_a_store_given_again_with_another_login_is_brought_up_to_date(redis_clie
 def test_a_store_at_another_place_is_another_store_with_cursors_of_its_own(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
     elsewhere = RedisStoreConfiguration(host="elsewhere")
-    second = Records(redis_client).bootstrap(
+    second = Records(redis_client, BOX).bootstrap(
         environment_id=None, store_configuration=elsewhere, existing_store="replace"
     )
     assert second.store.store_id != first.store.store_id
-    assert Records(redis_client).directory().stores == [second.store]
+    assert Records(redis_client, BOX).directory().stores == [second.store]
 
 
 def test_a_store_that_has_moved_with_its_content_is_the_same_store(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
     moved = STORE.model_copy(update={"port": 6380})
-    second = Records(redis_client).bootstrap(environment_id=None, store_configuration=moved, existing_store="moved")
+    second = Records(redis_client, BOX).bootstrap(
+        environment_id=None, store_configuration=moved, existing_store="moved"
+    )
     assert second.store.store_id == first.store.store_id
 
 
 def test_a_store_that_is_there_is_neither_replaced_nor_touched_unless_told(redis_client: redis.Redis) -> None:
     first = bootstrap(redis_client)
-    elsewhere, records = RedisStoreConfiguration(host="elsewhere"), Records(redis_client)
+    elsewhere, records = RedisStoreConfiguration(host="elsewhere"), Records(redis_client, BOX)
     with pytest.raises(Misconfigured, match=r"redis redis\.internal:6379/0"):
         records.bootstrap(environment_id=None, store_configuration=elsewhere)
     kept = records.bootstrap(environment_id=None, store_configuration=elsewhere, existing_store="keep")
@@ -98,8 +101,8 @@ def test_a_store_that_is_there_is_neither_replaced_nor_touched_unless_told(redis
 
 
 def test_an_installation_whose_store_was_removed_starts_again_without_one(redis_client: redis.Redis) -> None:
-    records, first = Records(redis_client), bootstrap(redis_client)
-    StoreRecords(redis_client).remove(first.store.store_id)
+    records, first = Records(redis_client, BOX), bootstrap(redis_client)
+    StoreRecords(redis_client, BOX).remove(first.store.store_id)
     wishes: list[ExistingStore] = ["keep", "moved"]
     for wish in wishes:
         again = records.bootstrap(environment_id=None, store_configuration=STORE, existing_store=wish)
@@ -119,7 +122,7 @@ def test_an_environment_that_cannot_have_its_store_is_not_made_either(redis_clie
     write_record(redis_client, ENVIRONMENTS, "elsewhere", other.model_dump_json())
     with pytest.raises(Misconfigured, match="store redis of environment elsewhere"):
         bootstrap(redis_client, environment_id="here")
-    assert list(Records(redis_client).directory().environments) == ["elsewhere"]
+    assert list(Records(redis_client, BOX).directory().environments) == ["elsewhere"]
 
 
 @pytest.mark.parametrize("token", ["", "short", "long enough but with spaces", "naïve-token-of-some-length"])
@@ -132,7 +135,7 @@ def test_a_token_that_would_not_be_secret_or_not_pass_a_header_is_refused(
 
 def test_one_token_cannot_have_both_roles(redis_client: redis.Redis) -> None:
     with pytest.raises(Misconfigured, match="differ"):
-        Records(redis_client).bootstrap(
+        Records(redis_client, BOX).bootstrap(
             environment_id=None, store_configuration=STORE, writer_token="t" * 20, admin_token="t" * 20
         )
 
@@ -140,12 +143,12 @@ def test_one_token_cannot_have_both_roles(redis_client: redis.Redis) -> None:
 def test_records_that_this_version_cannot_read_are_left_out(redis_client: redis.Redis) -> None:
     made = bootstrap(redis_client)
     redis_client.hset("segsync:stores", "newer", '{"store_id": "newer", "configuration": {"kind": "carrier-pigeon"}}')
-    assert Records(redis_client).directory().stores == [made.store]
+    assert Records(redis_client, BOX).directory().stores == [made.store]
 
 
 def test_a_state_server_wiped_and_set_up_again_is_noticed(redis_client: redis.Redis) -> None:
     now = [0.0]
-    cache = DirectoryCache(Records(redis_client), clock=lambda: now[0])
+    cache = DirectoryCache(Records(redis_client, BOX), clock=lambda: now[0])
     before = bootstrap(redis_client)
     cache.fresh()
     redis_client.flushall()
@@ -163,7 +166,7 @@ def test_tokens_are_kept_as_hashes_only(redis_client: redis.Redis) -> None:
 
 def test_a_stores_password_survives_but_never_shows_in_a_repr(redis_client: redis.Redis) -> None:
     bootstrap(redis_client)
-    [store] = Records(redis_client).directory().stores
+    [store] = Records(redis_client, BOX).directory().stores
     assert isinstance(store.configuration, RedisStoreConfiguration)
     assert store.configuration.password.get_secret_value() == "s3cret"
     assert "s3cret" not in repr(store)
@@ -171,7 +174,7 @@ def test_a_stores_password_survives_but_never_shows_in_a_repr(redis_client: redi
 
 def test_a_cached_directory_is_read_again_only_when_it_is_old_and_has_changed(redis_client: redis.Redis) -> None:
     now = [0.0]
-    cache = DirectoryCache(Records(redis_client), clock=lambda: now[0])
+    cache = DirectoryCache(Records(redis_client, BOX), clock=lambda: now[0])
     bootstrap(redis_client)
     first = cache.fresh()
     bootstrap(redis_client, writer_token="another-writer-token")
