@@ -9,8 +9,10 @@ import redis
 
 from worker.errors import Unavailable
 from worker.incarnation import Incarnations
+from worker.log.closing import Closings
 from worker.log.compaction import Compaction
 from worker.log.dead_letters import DeadLetters
+from worker.log.jobs import Jobs
 from worker.log.lease import DrainLog
 from worker.log.parsers import read_parser
 from worker.log.refused_members import RefusedMembers
@@ -123,6 +125,9 @@ class Wiring:
         self.snapshots = Snapshots(self.client)
         self.compaction = Compaction(self.client)
         self.upkeep = Upkeep(self.client)
+        self.closings = Closings(self.client)
+        self.imports = Jobs(self.client, "imports")
+        self.exports = Jobs(self.client, "exports")
         self.dead_letters = DeadLetters(self.client)
         self.rejected = RejectedBodies(self.client)
         self.incarnations = Incarnations(self.client)
