@@ -151,8 +151,8 @@ def hollow(client: redis.Redis, segment: SegmentId, entry_ids: Sequence[str]) ->
     return found
 
 
-def note_members(client: redis.Redis, lease: Lease, members: int) -> bool:
-    """Make it the segment's exact count that the leased store has so many members, as the log says (rule 22).
+def note_members(client: redis.Redis, lease: Lease, members: int, excluded: int) -> bool:
+    """Make it the segment's exact counts that the leased store has so many in each list, as the log says (rule 22).
 
     Returns:
         Whether it is: not when something waits in the log, or may still land in the store.
@@ -162,7 +162,7 @@ def note_members(client: redis.Redis, lease: Lease, members: int) -> bool:
     """
     segment = lease.segment
     base = keyspace.base(segment.environment_id, segment.segment_key)
-    return bool(script("count")(client, base, segment.generation, lease.store_id, lease.token, members))
+    return bool(script("count")(client, base, segment.generation, lease.store_id, lease.token, members, excluded))
 
 
 def _portions(entry_ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 import structlog
 
-from worker.errors import InvalidBatch, Unavailable
+from worker.errors import Conflict, InvalidBatch, NotFound, Unavailable
 from worker.log import keyspace
 from worker.log.entry import compress, pack_fields, pack_slice
 from worker.log.scripts import run_pipeline, script
@@ -73,6 +73,31 @@ class WakeUp:
     store_id: str
 
 
+@dataclass(slots=True, frozen=True)
+class Made:
+    """An entry that people made, for a segment that is there.
+
+    Attributes:
+        segment, context_kind, integration_key, cohort_id: the segment as they saw it.
+        fields: as ``entry.pack_made`` gives them.
+        batch_id, store_ids, not_after_ms: as of a ``Batch``.
+        import_id: of an import; and how many chunks it has.
+        final: it ends the log: with it, the segment is deleted.
+    """
+
+    segment: SegmentId
+    context_kind: str
+    integration_key: str
+    cohort_id: str
+    batch_id: str
+    fields: Sequence[str | bytes]
+    store_ids: Sequence[str]
+    not_after_ms: int
+    import_id: str = ""
+    chunks: int = 0
+    final: bool = False
+
+
 # What became of one batch: it is in its logs, and these wake-ups are due; or it can never be; or not now.
 Outcome = list[WakeUp] | InvalidBatch | Unavailable
 
@@ -115,6 +140,41 @@ class Appends:
         ordered = [outcomes[place] for place in range(len(batches))]
         self._index(ordered)
         return ordered
+
+    def append_made(self, made: Made) -> list[WakeUp]:
+        """Append what people made to its segment's log; as durable as a batch, and idempotent like one.
+
+        Returns:
+            The wake-ups that are due, and now the caller's to send.
+
+        Raises:
+            NotFound: that generation of the segment is gone; nothing is appended.
+            Conflict: chunks of the import are missing: they have outlived their hour; nothing is appended.
+            Unavailable: the state server is away, or not enough replicas have it: it may be in the log, and to append
+                it again is right.
+        """
+        base = keyspace.base(made.segment.environment_id, made.segment.segment_key)
+        told = (
+            *(made.batch_id, made.context_kind, made.integration_key, made.cohort_id, "", "", "", made.not_after_ms, 0),
+            *(made.segment.generation, made.import_id, "final" if made.final else made.chunks),
+            *(len(made.fields), *made.fields, *made.store_ids),
+        )
+        [reply], unconfirmed = self._durably(lambda pipe: pipe.evalsha(script("append").sha, 1, base, *told))
+        if (failure := _failure(reply)) is not None:
+            raise failure
+        match reply[0]:
+            case b"appended" | b"duplicate":
+                due = [WakeUp(made.segment, store_id.decode()) for store_id in reply[2:]]
+            case b"incomplete":
+                raise Conflict("chunks of the import are gone: they wait an hour for the last of them; import it again")
+            case b"expired":
+                raise Unavailable("the append came too late to be told of", dependency="state")
+            case _:
+                raise NotFound(f"segment {made.segment.segment_key!r} is gone, or is another one by now")
+        self._index([due])
+        if unconfirmed is not None:
+            raise unconfirmed
+        return due
 
     def _append_singles(self, batches: Sequence[Batch]) -> list[Outcome]:
         if not batches:
@@ -179,12 +239,21 @@ class Appends:
             _outcome(batch, target, reply)
             for target, reply in zip(batch.targets, executed[-len(batch.targets) :], strict=True)
         ]
+        # A segment that was deleted since it was claimed has come back as the next generation.
+        landed = {
+            SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
+            for target, reply in zip(batch.targets, executed[-len(batch.targets) :], strict=True)
+            if not isinstance(reply, Exception) and reply[0] in {b"appended", b"duplicate"}
+        }
         due: list[WakeUp] = []
         for outcome in (*map(_failure, executed[: -len(batch.targets)]), *outcomes, unconfirmed):
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []
         with _at_best("payload.not_completed"):  # else it is looked at, found complete and taken out by the sweeper
+            if elsewhere := landed.difference(segments):
+                self._client.sadd(f"{payload}:logs", *map(keyspace.log_name, elsewhere))
+                self._client.srem(f"{payload}:logs", *map(keyspace.log_name, set(segments) - landed))
             self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
         return due
 
@@ -276,8 +345,7 @@ def _queue_append(pipe: Any, batch: Batch, target: Target, *, payload_id: str = 
         payload_id,
         batch.not_after_ms,
         rejected.count,
-        len(fields),
-        *fields,
+        *("", "", 0, len(fields), *fields),
         *batch.store_ids,
     )
 

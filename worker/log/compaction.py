@@ -108,7 +108,7 @@ class Draft:
         self._client = client
         self.segment = segment
         self.token = secrets.token_hex(8)
-        self.chunks = self.bytes = self.members = self.removed = 0
+        self.chunks = self.bytes = self.members = self.excluded = self.removed = 0
 
     def add(self, chunk: bytes) -> None:
         """Append a chunk.
@@ -121,11 +121,12 @@ class Draft:
             pipe.rpush(key, chunk)
             pipe.expire(key, UNCOMMITTED_SECONDS)
             pipe.execute()
-        included, removed = counts(chunk)
+        found = counts(chunk)
         self.chunks += 1
         self.bytes += len(chunk)
-        self.members += included
-        self.removed += removed
+        self.members += found.included
+        self.excluded += found.excluded
+        self.removed += found.removed
 
     def abandon(self) -> None:
         """Give its memory back at once, if the server can be reached; never once it is committed."""
@@ -162,15 +163,14 @@ class Compaction:
             raise refused(refusals[0])
 
     def look_at(self, segment: SegmentId, bounds: Bounds) -> Foldable | None:
-        """As ``look``, at one; None when another generation lives.
+        """As ``look``, at one; also where that generation is gone and its stores are still to be told. None for none.
 
         Raises:
             Unavailable: the state server is away.
         """
         base = keyspace.base(segment.environment_id, segment.segment_key)
-        reply = script("foldable")(self._client, base, *_arguments(bounds))
-        found = _foldable(segment.environment_id, segment.segment_key, reply) if reply else None
-        return found if found is not None and found.segment == segment else None
+        reply = script("foldable")(self._client, base, segment.generation, *_arguments(bounds))
+        return _foldable(segment.environment_id, segment.segment_key, reply) if reply else None
 
     def draft(self, segment: SegmentId) -> Draft:
         """Begin a snapshot."""
@@ -197,6 +197,7 @@ class Compaction:
             draft.chunks,
             draft.bytes,
             draft.members,
+            draft.excluded,
             draft.removed,
             folded.position,
             folded.floor,
@@ -256,7 +257,7 @@ def _arguments(bounds: Bounds) -> tuple[object, ...]:
 
 def _queue_look(environment_id: str, segment_keys: Sequence[str], arguments: Sequence[Any], pipe: Any) -> None:
     for key in segment_keys:
-        pipe.evalsha(script("foldable").sha, 1, keyspace.base(environment_id, key), *arguments)
+        pipe.evalsha(script("foldable").sha, 1, keyspace.base(environment_id, key), "", *arguments)
 
 
 def _foldable(environment_id: str, segment_key: str, reply: Sequence[bytes]) -> Foldable:

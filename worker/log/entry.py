@@ -9,11 +9,14 @@ from typing import Literal
 import msgspec
 import zstandard
 
+from worker.log.names import Marked, excluded_name, included_name
 from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, RejectedMember, Rejections
 
-Kind = Literal["body", "slice"]
+Kind = Literal["body", "slice", "change", "import"]
 
 VERSION = b"1"
+# Of entries that people made: a worker that does not know them must not take them for something else.
+MADE_VERSION = b"2"
 # Below this a frame's header and the call cost more than the bytes saved.
 WORTH_COMPRESSING_BYTES = 512
 
@@ -31,7 +34,8 @@ class Entry:
         parser_digest: which requestParser it was accepted under; every later parse uses that one.
         policy: what was to become of members that cannot be read; every later parse uses that one, too.
         kind: "body" (the request's bytes, unchanged) or "slice" (this segment's part of the payload, parsed: where
-            several segments share it, or members were left out of it).
+            several segments share it, or members were left out of it); made by people: "change" (see ``pack_change``)
+            and "import" (see imports.py).
         codec, data: the bytes as stored; ``content`` undoes the codec.
         dead: decided to be dead, for all stores; folds skip it.
         rejected: the members that were left out of the payload, packed; empty when there are none, and for drains,
@@ -105,6 +109,15 @@ def pack_fields(
     return [*fields, "c", content[0], "p", content[1]]
 
 
+def pack_made(integration_key: str, kind: Kind, content: bytes, *, import_id: str = "") -> list[str | bytes]:
+    """The fields of an entry that people made, who have no requestParser and no policy; ``import_id`` is u."""
+    codec, data = compress(content)
+    fields: list[str | bytes] = ["v", MADE_VERSION, "i", integration_key, "m", "", "e", "", "k", kind]
+    if import_id:
+        fields += ["u", import_id]
+    return [*fields, "c", codec, "p", data]
+
+
 def unpack_rejected(packed: bytes) -> Rejections:
     """What an entry's ``rejected`` says."""
     count, listed = _rejected_decoder.decode(packed)
@@ -118,7 +131,7 @@ def unpack(entry_id: bytes, fields: Sequence[bytes], dead: int) -> Entry:
         ValueError: the entry was written by a newer segsync; roll this worker forward.
     """
     found: Mapping[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=True))
-    if found[b"v"] != VERSION:
+    if found[b"v"] not in _KNOWN:
         raise ValueError(f"log entry {entry_id.decode()} has format {found[b'v'].decode()}, newer than this worker")
     return Entry(
         entry_id=entry_id.decode(),
@@ -128,7 +141,7 @@ def unpack(entry_id: bytes, fields: Sequence[bytes], dead: int) -> Entry:
         integration_key=found[b"i"].decode(),
         parser_digest=found[b"m"].decode(),
         policy="skip" if found[b"e"] == b"skip" else DEFAULT_MEMBER_POLICY,
-        kind="slice" if found[b"k"] == b"slice" else "body",
+        kind=_KINDS.get(found[b"k"], "body"),
         codec=found[b"c"],
         data=found[b"p"],
         dead=bool(dead),
@@ -136,9 +149,13 @@ def unpack(entry_id: bytes, fields: Sequence[bytes], dead: int) -> Entry:
     )
 
 
+_KNOWN = frozenset((VERSION, MADE_VERSION))
+_KINDS: Mapping[bytes, Kind] = {b"slice": "slice", b"change": "change", b"import": "import"}
+
 _slice_encoder = msgspec.msgpack.Encoder()
 _slice_decoder = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
 _rejected_decoder = msgspec.msgpack.Decoder(tuple[int, list[RejectedMember]])
+_change_decoder = msgspec.msgpack.Decoder(tuple[list[str], list[str], list[str], list[str]])
 
 
 def pack_slice(members: Mapping[str, bool]) -> bytes:
@@ -153,3 +170,20 @@ def unpack_slice(content: bytes) -> dict[str, bool]:
     members = dict.fromkeys(added, True)
     members.update(dict.fromkeys(removed, False))
     return members
+
+
+def pack_change(
+    add: Sequence[str], remove: Sequence[str], add_excluded: Sequence[str], remove_excluded: Sequence[str]
+) -> bytes:
+    """What people say of a segment's two lists; in each of them a context is added or removed."""
+    return _slice_encoder.encode((add, remove, add_excluded, remove_excluded))
+
+
+def unpack_change(content: bytes) -> dict[str, bool]:
+    """The inverse of ``pack_change``, in names (names.py)."""
+    add, remove, add_excluded, remove_excluded = _change_decoder.decode(content)
+    said = Marked((included_name(key), True) for key in add)
+    said.update((included_name(key), False) for key in remove)
+    said.update((excluded_name(key), True) for key in add_excluded)
+    said.update((excluded_name(key), False) for key in remove_excluded)
+    return said

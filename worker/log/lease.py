@@ -93,35 +93,50 @@ class Lease:
             raise self._lost()
         self._renewed_at = now
 
-    def advance(self, upto: Entry, members_change: int | None) -> None:
+    def advance(self, upto: Entry, members_change: int | None, excluded_change: int = 0) -> None:
         """Move the cursor to that entry. Call it only when every request to the store has been answered.
 
         Args:
             upto: the last entry whose effect is in the store.
             members_change: by how much the segment's member count changed; None when another store counts.
+            excluded_change: by how much the count of those it excludes changed.
 
         Raises:
             LeaseLost: the lease, or the epoch it was taken in, is gone; the cursor has not moved.
             Unavailable: the state server is away; the cursor may have moved.
         """
-        self.advance_to(upto.entry_id, upto.batches_total, upto.bytes_total, members_change)
+        self.advance_to(upto.entry_id, upto.batches_total, upto.bytes_total, members_change, excluded_change)
 
-    def advance_to(self, position: str, batches_total: int, bytes_total: int, members_change: int | None) -> None:
+    def advance_to(
+        self,
+        position: str,
+        batches_total: int,
+        bytes_total: int,
+        members_change: int | None,
+        excluded_change: int = 0,
+    ) -> None:
         """As ``advance``, to a position and the log's totals up to there."""
-        if not self._call("advance", self.epoch, position, batches_total, bytes_total, _change(members_change)):
+        change = _change(members_change), excluded_change
+        if not self._call("advance", self.epoch, position, batches_total, bytes_total, *change):
             raise self._lost()
         self.position = position
         self.base = ("", 0)
         self._renewed_at = self._log.clock()
 
     def advance_base(
-        self, snapshot: str, chunks: int, members_change: int | None, *, from_nothing: bool = False
+        self,
+        snapshot: str,
+        chunks: int,
+        members_change: int | None,
+        excluded_change: int = 0,
+        *,
+        from_nothing: bool = False,
     ) -> None:
         """Note that so many chunks of a snapshot are in the store; the cursor stays. As ``advance`` otherwise.
 
         ``from_nothing``: it is the first snapshot of which anything is written to a store that had nothing of this log.
         """
-        told = (snapshot, chunks, _change(members_change), "1" if from_nothing else "0")
+        told = (snapshot, chunks, _change(members_change), excluded_change, "1" if from_nothing else "0")
         if not self._call("advance_base", self.epoch, *told):
             raise self._lost()
         self.base = (snapshot, chunks)

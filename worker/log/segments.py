@@ -17,10 +17,11 @@ class Segment:
     """A live segment.
 
     Attributes:
-        members: how many members it has, from the replies of the environment's first store.
-        members_exact: False after a drain that did not end cleanly: the count is then approximate.
+        members: how many members it includes, from the replies of the environment's first store.
+        members_exact: False after a drain that did not end cleanly: both counts are then approximate.
         accepted_ms: when its last payload was accepted.
-        created_ms: when this generation's first payload was.
+        created_ms: when this generation's first payload was, or when it was made by hand.
+        excluded: how many contexts it excludes.
     """
 
     segment_key: str
@@ -34,6 +35,7 @@ class Segment:
     members_exact: bool
     accepted_ms: int | None
     created_ms: int = 0
+    excluded: int = 0
 
 
 def read_segments(client: redis.Redis, environment_id: str, segment_keys: Sequence[str]) -> list[Segment]:
@@ -60,6 +62,7 @@ def read_segments(client: redis.Redis, environment_id: str, segment_keys: Sequen
             members_exact=fields["members_exact"] == "1",
             accepted_ms=int(fields["accepted_ms"]) if "accepted_ms" in fields else None,
             created_ms=int(fields.get("created_ms", 0)),
+            excluded=int(fields.get("excluded", 0)),
         )
         for key, fields in zip(segment_keys, found, strict=True)
         if "context_kind" in fields

@@ -1,16 +1,23 @@
-"""How a store is asked about members: by context hash, as its layout has it, or by context key, one by one."""
+"""How a store is asked about members of both lists: by context hash, as its layout has it, or by key, one by one.
+
+What a store knows a member by is here its hash, behind a mark where the excluded list is meant; or its name (names.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, cast
 
 from worker.log.lease import Lease
+from worker.log.names import is_excluded, split_name
+from worker.model import MemberList
 from worker.stores import SegmentStore, WriteSession
 from worker.stores.layout import context_hashes
 
 Name = bytes | str
 
+# No hash begins with it.
+_EXCLUDED: Final = b"-"
 _HASHED_AT_ONCE: Final = 50_000
 # Where each member asked about costs a request: so many who should be in a segment, and so many who should not.
 ASKED_ONE_BY_ONE: Final = 100
@@ -26,11 +33,11 @@ class Asking(Protocol):
 
     most: int | None
 
-    def names(self, context_keys: Sequence[str], meanwhile: Callable[[], object]) -> Sequence[Name]:
-        """What it knows these contexts by, in their order."""
+    def known_by(self, names: Sequence[str], meanwhile: Callable[[], object]) -> Sequence[Name]:
+        """What it knows these members by, in their order."""
 
-    def included(self, segment_ref: str, names: Sequence[Name]) -> list[bool]:
-        """Whether each of them is in the segment.
+    def has(self, segment_ref: str, names: Sequence[Name]) -> list[bool]:
+        """Whether each of them is in its list of the segment.
 
         Raises:
             Unavailable: the store is away.
@@ -43,6 +50,28 @@ class Asking(Protocol):
             LeaseLost: see ``WriteSession.write``.
             Unavailable: see there.
         """
+
+
+def hash_in(of: MemberList, context_hash: bytes) -> bytes:
+    """What a member of one of the lists is known by."""
+    return context_hash if of == "included" else _EXCLUDED + context_hash
+
+
+def in_excluded(name: Name) -> bool:
+    """Whether it is a member of the excluded list that is known by it."""
+    return is_excluded(name) if isinstance(name, str) else name.startswith(_EXCLUDED)
+
+
+def _hash_of(name: bytes) -> bytes:
+    return name.removeprefix(_EXCLUDED)
+
+
+def _by_list(names: Iterable[Name]) -> dict[MemberList, list[Name]]:
+    """Those of each list that anybody is asked about in."""
+    found: dict[MemberList, list[Name]] = {}
+    for name in names:
+        found.setdefault("excluded" if in_excluded(name) else "included", []).append(name)
+    return found
 
 
 def asking(store: SegmentStore) -> Asking:
@@ -58,21 +87,29 @@ class ByHash:
     def __init__(self, store: SegmentStore) -> None:
         self._store = store
 
-    def names(self, context_keys: Sequence[str], meanwhile: Callable[[], object]) -> Sequence[Name]:
+    def known_by(self, names: Sequence[str], meanwhile: Callable[[], object]) -> Sequence[Name]:
         """See ``Asking``."""
-        hashes: list[bytes] = []
-        for start in range(0, len(context_keys), _HASHED_AT_ONCE):
-            hashes += context_hashes(context_keys[start : start + _HASHED_AT_ONCE])
+        found: list[bytes] = []
+        for start in range(0, len(names), _HASHED_AT_ONCE):
+            told = [split_name(name) for name in names[start : start + _HASHED_AT_ONCE]]
+            hashes = context_hashes([key for _, key in told])
+            found += (hash_in(of, hashed) for (of, _), hashed in zip(told, hashes, strict=True))
             meanwhile()
-        return hashes
+        return found
 
-    def included(self, segment_ref: str, names: Sequence[Name]) -> list[bool]:
+    def has(self, segment_ref: str, names: Sequence[Name]) -> list[bool]:
         """See ``Asking``."""
-        return self._store.includes(segment_ref, cast("Sequence[bytes]", names))
+        found: dict[Name, bool] = {}
+        for of, there in _by_list(names).items():
+            hashes = [_hash_of(cast("bytes", name)) for name in there]
+            found.update(zip(there, self._store.includes(segment_ref, hashes, of), strict=True))
+        return [found[name] for name in names]
 
     def remove(self, session: WriteSession, lease: Lease, names: Sequence[Name]) -> bool:
         """See ``Asking``."""
-        session.remove_hashes(lease.segment.ref, cast("Sequence[bytes]", names), lease.renew)
+        for of, there in _by_list(names).items():
+            hashes = [_hash_of(cast("bytes", name)) for name in there]
+            session.remove_hashes(lease.segment.ref, hashes, lease.renew, of)
         return True
 
 
@@ -84,13 +121,17 @@ class ByKey:
     def __init__(self, store: SegmentStore) -> None:
         self._store = store
 
-    def names(self, context_keys: Sequence[str], meanwhile: Callable[[], object]) -> Sequence[Name]:  # noqa: ARG002
+    def known_by(self, names: Sequence[str], meanwhile: Callable[[], object]) -> Sequence[Name]:  # noqa: ARG002
         """See ``Asking``."""
-        return context_keys
+        return names
 
-    def included(self, segment_ref: str, names: Sequence[Name]) -> list[bool]:
+    def has(self, segment_ref: str, names: Sequence[Name]) -> list[bool]:
         """See ``Asking``."""
-        return self._store.includes_keys(segment_ref, cast("Sequence[str]", names))
+        found: dict[Name, bool] = {}
+        for of, there in _by_list(names).items():
+            keys = [split_name(cast("str", name))[1] for name in there]
+            found.update(zip(there, self._store.includes_keys(segment_ref, keys, of), strict=True))
+        return [found[name] for name in names]
 
     def remove(self, session: WriteSession, lease: Lease, names: Sequence[Name]) -> bool:  # noqa: ARG002
         """See ``Asking``: the log knows that they left, so that folding it again takes them out."""

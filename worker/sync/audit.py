@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -27,9 +28,10 @@ from worker.log.position import order
 from worker.log.segments import read_segments
 from worker.model import SegmentId, StoreRecord
 from worker.stores import SegmentStore, WriteSession
-from worker.sync.asking import Asking, Name, asking
+from worker.stores.segment_store import Scanned
+from worker.sync.asking import Asking, Name, asking, hash_in, in_excluded
 from worker.sync.taking import take_lease
-from worker.sync.truth import decided_after, included_members, removed_members
+from worker.sync.truth import decided_after, members_by_name, removed_members
 from worker.wiring import Wiring
 
 # So many members of segments are compared in one scan of the store: some 100 bytes each.
@@ -48,8 +50,8 @@ class Comparison:
 
     Attributes:
         segments: how many were compared.
-        members: who should be in, over all of them.
-        missing: who should be, and was not.
+        members: who should be included, over all of them; ``excluded``, who should be excluded.
+        missing: who should be in one of the lists, and was not.
         strays: who was, and should not have been; 0 when ``sampled``, for then nobody looked for them, or, of a store
             that cannot list its members, only for some.
         wrong: segment key -> how many are missing, and how many strays there are.
@@ -62,6 +64,7 @@ class Comparison:
     store_id: str
     segments: int = 0
     members: int = 0
+    excluded: int = 0
     missing: int = 0
     strays: int = 0
     sampled: bool = False
@@ -138,8 +141,9 @@ class Audit:
                 break
             suspects = self._suspects(store, group)
             for segment in group:
-                missing, strays, members = suspects[segment]
+                missing, strays, (members, excluded) = suspects[segment]
                 done.members += members
+                done.excluded += excluded
                 if missing or strays or segment in self._approximate:
                     self._confirm(store, segment, missing, strays, done)
                 done.segments += 1
@@ -171,51 +175,54 @@ class Audit:
 
     def _suspects(
         self, store: SegmentStore, group: Sequence[SegmentId]
-    ) -> dict[SegmentId, tuple[list[Name], list[Name], int]]:
+    ) -> dict[SegmentId, tuple[list[Name], list[Name], _Sizes]]:
         """Per segment: who seems to be missing, who seems to be a stray, and how many should be in."""
         size = self._sample or self._asking.most
         if size is not None:
-            return {segment: ([], [], 0) if self._stopping() else self._sampled(segment, size) for segment in group}
+            return {
+                segment: ([], [], _Sizes(0, 0)) if self._stopping() else self._sampled(segment, size)
+                for segment in group
+            }
         by_ref = {segment.ref: segment for segment in group}
         # Before the scan: who joins meanwhile is missing from this list, and looks like a stray until it is confirmed.
         absent = {segment: set(self._truth(segment)) for segment in group}
-        counts = {segment: len(hashes) for segment, hashes in absent.items()}
+        counts = {segment: _sizes(names) for segment, names in absent.items()}
         strays: dict[SegmentId, list[Name]] = {segment: [] for segment in group}
         seen: dict[SegmentId, set[Name]] = {segment: set() for segment in group}
         for page in store.scan():
             if self._stopping():
                 break
-            for hashed, refs, _ in page:
+            for name, refs in _listed(page):
                 for ref in refs & by_ref.keys():
                     segment = by_ref[ref]
-                    if hashed in absent[segment]:
-                        absent[segment].discard(hashed)
-                        seen[segment].add(hashed)
-                    elif hashed not in seen[segment]:  # a scan may show a context twice
-                        strays[segment].append(hashed)
-                        seen[segment].add(hashed)
+                    if name in absent[segment]:
+                        absent[segment].discard(name)
+                        seen[segment].add(name)
+                    elif name not in seen[segment]:  # a scan may show a context twice
+                        strays[segment].append(name)
+                        seen[segment].add(name)
         if self._stopping():
             return {segment: ([], [], counts[segment]) for segment in group}
         return {segment: (list(absent[segment]), strays[segment], counts[segment]) for segment in group}
 
-    def _sampled(self, segment: SegmentId, size: int) -> tuple[list[Name], list[Name], int]:
+    def _sampled(self, segment: SegmentId, size: int) -> tuple[list[Name], list[Name], _Sizes]:
         members = self._truth(segment)
         lost = self._not_as(segment, _some(members, size), there=True)
         if self._asking.most is None:
-            return lost, [], len(members)
+            return lost, [], _sizes(members)
         # Nobody can list who is in such a store: of strays, those show whose leaving is still known.
         former = removed_members(self._wiring, segment)
-        return lost, self._not_as(segment, _some(former, size), there=False), len(members)
+        return lost, self._not_as(segment, _some(former, size), there=False), _sizes(members)
 
     def _not_as(self, segment: SegmentId, names: Sequence[Name], *, there: bool) -> list[Name]:
-        """Those of them who are not in the segment though they should be ``there``, or the other way round."""
-        found = self._asking.included(segment.ref, names)
+        """Those of them who are not in their list though they should be ``there``, or the other way round."""
+        found = self._asking.has(segment.ref, names)
         return [name for name, included in zip(names, found, strict=True) if included != there]
 
     def _truth(
         self, segment: SegmentId, upto: str | None = None, meanwhile: Callable[[], object] = lambda: None
     ) -> Sequence[Name]:
-        return self._asking.names(included_members(self._wiring, segment, upto, meanwhile), meanwhile)
+        return self._asking.known_by(members_by_name(self._wiring, segment, upto, meanwhile), meanwhile)
 
     def _confirm(
         self, store: SegmentStore, segment: SegmentId, missing: list[Name], strays: list[Name], done: Comparison
@@ -228,11 +235,11 @@ class Audit:
                 done.uncertain.append(segment.segment_key)
                 return
             try:
-                lost, stray, members = self._really_wrong(lease, missing, strays)
+                lost, stray, sizes = self._really_wrong(lease, missing, strays)
                 if self._repair and stray:
                     removed = self._asking.remove(session, lease, stray)
                 right = not lost and (removed or not stray)
-                counted = right and segment in self._approximate and note_members(self._wiring.client, lease, members)
+                counted = right and segment in self._approximate and note_members(self._wiring.client, lease, *sizes)
                 self._let_go(lease, exact=counted or not stray)
             except LeaseLost:
                 done.uncertain.append(segment.segment_key)
@@ -256,16 +263,16 @@ class Audit:
 
     def _really_wrong(
         self, lease: Lease, missing: list[Name], strays: list[Name]
-    ) -> tuple[list[Name], list[Name], int]:
+    ) -> tuple[list[Name], list[Name], _Sizes]:
         """Who is missing, and who is a stray, of those who seemed so; and how many there should be, at the cursor."""
         segment = lease.segment
         right = set(self._truth(segment, lease.position, lease.renew))
         decided = list(decided_after(self._wiring, segment, lease.position, lease.renew))
-        waiting = set(self._asking.names(decided, lease.renew))
+        waiting = set(self._asking.known_by(decided, lease.renew))
         wanted = [name for name in missing if name in right and name not in waiting]
         unwanted = [name for name in strays if name not in right and name not in waiting]
         lost = self._not_as(segment, wanted, there=True)
-        return lost, self._not_as(segment, unwanted, there=False), len(right)
+        return lost, self._not_as(segment, unwanted, there=False), _sizes(right)
 
     def _let_go(self, lease: Lease, *, exact: bool) -> None:
         if lease.release(clean=True, exact=exact):
@@ -289,6 +296,25 @@ class Audit:
             self._let_go(found, exact=True)
             return None
         return found
+
+
+class _Sizes(NamedTuple):
+    members: int
+    excluded: int
+
+
+def _sizes(names: Collection[Name]) -> _Sizes:
+    excluded = sum(map(in_excluded, names))
+    return _Sizes(len(names) - excluded, excluded)
+
+
+def _listed(page: Sequence[Scanned]) -> Iterator[tuple[bytes, set[str]]]:
+    """What a scan tells of each context, list by list."""
+    for hashed, included, excluded in page:
+        if included:
+            yield hashed, included
+        if excluded:
+            yield hash_in("excluded", hashed), excluded
 
 
 def _some(names: Sequence[Name], size: int) -> Sequence[Name]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from worker.log.lease import Lease
+from worker.log.names import split_sorted
 from worker.log.position import START, order
 from worker.log.snapshot import Changes, decisions_after
 from worker.log.snapshots import Base
@@ -48,9 +49,10 @@ class BaseReading:
             return None
         final = self._next == self.base.chunks - 1
         add, remove = decisions_after(self.base.chunk(self._next), self._from, self._beside, final=final)
-        return SegmentPatch(self._lease.segment.ref, add, remove)
+        (included, excluded), (left, excluded_no_more) = split_sorted(add), split_sorted(remove)
+        return SegmentPatch(self._lease.segment.ref, included, left, excluded, excluded_no_more)
 
-    def written(self, members_change: int | None) -> None:
+    def written(self, members_change: int | None, excluded_change: int = 0) -> None:
         """The patch is in the store, every request answered.
 
         Raises:
@@ -58,7 +60,7 @@ class BaseReading:
             Unavailable: the state server is away.
         """
         self._next += 1
-        self._lease.advance_base(self.base.token, self._next, members_change)
+        self._lease.advance_base(self.base.token, self._next, members_change, excluded_change)
 
     def finish(self, members_change: int | None) -> None:
         """Move the cursor to the snapshot's position.

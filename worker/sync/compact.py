@@ -10,9 +10,10 @@ import structlog
 from worker.errors import InvalidBatch, Unavailable
 from worker.log.compaction import Bounds, Draft, Foldable, Folded
 from worker.log.entry import Entry
+from worker.log.imports import ChunksGone, ImportChunks, read_import
 from worker.log.lease import Behind
 from worker.log.position import START, ms_of, order
-from worker.log.snapshot import Changes, merge
+from worker.log.snapshot import Changes, Imported, merge
 from worker.log.snapshots import ENTRY_BYTES, Base, SnapshotReplaced
 from worker.model import SegmentId
 from worker.processes import stop_requested
@@ -161,14 +162,77 @@ def compact(
     return done
 
 
-class _Pass:
-    """One portion of a log, read and folded into the snapshot."""
+def fold_import(
+    wiring: Wiring,
+    segment: SegmentId,
+    entry: Entry,
+    meanwhile: Callable[[], object],
+    stopping: Callable[[], bool] = stop_requested,
+) -> str:
+    """Fold an import into the segment's snapshot, and everything before it, which some store has applied (rule 20).
 
-    def __init__(self, wiring: Wiring, segment: SegmentId, rules: _Rules, stopping: Callable[[], bool]) -> None:
+    Safe to run by any number of processes, and to kill at any time, as ``compact`` is. In memory are a portion of the
+    log and a few chunks, however large segment and import are. No store holds it up: who is behind reads the snapshot.
+    The floor stays where it is, so that nobody's cursor comes to lie below it.
+
+    Args:
+        wiring: of this process.
+        segment: whose log.
+        entry: the import; everything before it is in the store that is the furthest.
+        meanwhile: called before each step: to keep a lease, say. What it raises goes on to the caller.
+        stopping: asked before each step; the portion in hand is given up then.
+
+    Returns:
+        "folded"; "stopped"; or what a commit met, see ``Compaction.commit``: it is to be looked at anew.
+
+    Raises:
+        Unavailable: the state server is away, or does not have the import's chunks, or an entry before it that was
+            read before cannot be read now; what was committed stays so.
+    """
+
+    def check() -> bool:
+        meanwhile()
+        return stopping()
+
+    store_ids = [store.store_id for store in wiring.directory.fresh().stores_of(segment.environment_id)]
+    bounds = Bounds(ms_of(entry.entry_id), limit_ms=0, store_ids=store_ids, none_holds=True)
+    rules = _Rules(bounds, floor_ms=0, overdue_ms=0, worth=0)
+    done = Compacted()
+    try:
+        while _Pass(wiring, segment, rules, check, entry).run(done):
+            pass
+    except (Behind, SnapshotReplaced):
+        done.outcome = "replaced"
+    except ChunksGone as error:
+        if order(wiring.snapshots.bounds(segment)[1]) < order(entry.entry_id):
+            raise Unavailable(f"the state server does not have {error}", dependency="state") from error
+        done.outcome = "replaced"
+    except _Stopped:
+        done.outcome = "stopped"
+    wiring.upkeep.release_payloads(segment)
+    _report(segment, done)
+    if done.outcome == "blocked":
+        raise Unavailable("a batch before an import cannot be read any more, so the import waits", dependency="state")
+    return done.outcome
+
+
+class _Pass:
+    """One portion of a log, read and folded into the snapshot; up to and with the import, where there is one."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        segment: SegmentId,
+        rules: _Rules,
+        stopping: Callable[[], bool],
+        upto: Entry | None = None,
+    ) -> None:
         self._wiring = wiring
         self._segment = segment
         self._rules = rules
         self._stopping = stopping
+        self._upto = upto
+        self._import: Entry | None = None
         self._changes = Changes()
         self._taken: dict[str, str] = {}
         self._passed: list[str] = []
@@ -204,7 +268,7 @@ class _Pass:
         done.passes += 1
         done.entries += len(self._taken)
         done.members, done.snapshot_bytes = draft.members, draft.bytes
-        return self._full and self._outcome == "folded"
+        return (self._full or self._import is not self._upto) and self._outcome == "folded"
 
     @property
     def _full(self) -> bool:
@@ -242,8 +306,15 @@ class _Pass:
     def _take_in(self, entries: list[Entry], upto: str, *, moves: bool = False) -> bool:
         """Take entries in, up to a position; returns whether that was all of them."""
         for entry in entries:
-            if order(entry.entry_id) > order(upto) or self._full:
+            if self._full:
                 return False
+            if entry.kind == "import":
+                self._take_import(entry)
+                return False
+            if order(entry.entry_id) > order(upto):
+                return False
+            if self._upto is not None:
+                self._check()  # somebody's lease waits
             self._bytes += len(entry.data) + ENTRY_BYTES
             if entry.dead:
                 self._passed.append(entry.entry_id)
@@ -257,6 +328,13 @@ class _Pass:
             if moves:
                 self._position = entry.entry_id
         return True
+
+    def _take_import(self, entry: Entry) -> None:
+        """Who only compacts leaves it to a drain: no store has come to it."""
+        if self._upto is not None and entry.entry_id == self._upto.entry_id:
+            self._import = entry
+            self._position = entry.entry_id
+            self._taken[entry.entry_id] = entry.parser_digest
 
     def _block(self, entry: Entry, error: InvalidBatch) -> None:
         """A store has applied it, so it could be read then: nobody knows what it said, and the log keeps it."""
@@ -273,13 +351,20 @@ class _Pass:
     def _write(self, base: Base | None, floor: str) -> Draft:
         draft = self._wiring.compaction.draft(self._segment)
         try:
-            for chunk in merge(_chunks(base), self._changes, floor):
+            for chunk in merge(_chunks(base), self._changes, floor, self._imported()):
                 self._check()
                 draft.add(chunk)
         except BaseException:
             draft.abandon()
             raise
         return draft
+
+    def _imported(self) -> Imported | None:
+        if self._import is None:
+            return None
+        said = read_import(self._import)
+        names = ImportChunks(self._wiring.client).names(self._segment, said, self._check)
+        return Imported(self._import.entry_id, names, said.resets)
 
 
 def _chunks(base: Base | None) -> Iterator[bytes]:

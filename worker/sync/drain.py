@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 
 import structlog
 
 from worker.errors import LeaseLost, Unavailable
+from worker.log.entry import Entry
 from worker.log.lease import Behind, Lease
 from worker.log.segments import read_segments
 from worker.log.snapshots import SnapshotReplaced
@@ -18,6 +20,7 @@ from worker.processes import stop_requested
 from worker.stores import WriteSession
 from worker.stores.layout import context_hashes
 from worker.sync.base import BaseReading
+from worker.sync.compact import fold_import
 from worker.sync.fold import fold
 from worker.sync.isolation import ParserInterrupted
 from worker.sync.judge import Braked, Judge
@@ -55,6 +58,8 @@ class Drained:
     dead: int = 0
     added: int = 0
     removed: int = 0
+    added_excluded: int = 0
+    removed_excluded: int = 0
     refused: int = 0
 
 
@@ -191,14 +196,25 @@ class _Run:
             return True
         if not entries:
             return False
+        if entries[0].kind == "import":
+            return self._fold_import(entries[0])
+        entries = list(takewhile(lambda entry: entry.kind != "import", entries))
         said = [judge.members(entry) for entry in entries if not entry.dead]
         judge.note_lived()
         counts = self._write(fold(self._lease.segment.ref, said))
-        self._lease.advance(entries[-1], self._change(counts))
+        self._lease.advance(entries[-1], *self._change(counts))
         self._done.batches += len(entries)
         self._done.dead += judge.dead
         judge.dead = 0
         return True
+
+    def _fold_import(self, entry: Entry) -> bool:
+        """Have an import in the snapshot, which is then read as by any store that is behind (rule 20)."""
+        done = fold_import(self._wiring, self._lease.segment, entry, self._lease.renew, self._stopping)
+        if done == "stopped":
+            raise _Stopped
+        # Anything else came in between, and the next drain sees what it left: no reason to go on at once.
+        return done in {"folded", "replaced"}
 
     def _open_base(self) -> BaseReading:
         base = self._wiring.snapshots.base(self._lease.segment, after=self._lease.position, most_bytes=BASE_BYTES)
@@ -214,9 +230,9 @@ class _Run:
             self._base = self._open_base()
             return True
         if patch is not None:
-            reading.written(self._change(self._write(patch)))
+            reading.written(*self._change(self._write(patch)))
         else:
-            reading.finish(self._change(WriteCounts(0, 0)))
+            reading.finish(self._change(WriteCounts(0, 0))[0])
             self._base = None
         return True
 
@@ -226,10 +242,12 @@ class _Run:
             self._prepared = True
         self._writes = True
         counts = self._session.write(patch, self._before_window)
-        self.wrote = self.wrote or bool(patch.add or patch.remove)
+        self.wrote = self.wrote or bool(patch.add or patch.remove or patch.add_excluded or patch.remove_excluded)
         self._note_refused(patch, counts)
         self._done.added += counts.added
         self._done.removed += counts.removed
+        self._done.added_excluded += counts.added_excluded
+        self._done.removed_excluded += counts.removed_excluded
         self._done.refused += len(counts.refused)
         return counts
 
@@ -243,16 +261,16 @@ class _Run:
         """Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either."""
         notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
         if notes.has(store_id, segment):  # whoever is refused once more is noted again
-            hashes = context_hashes([*patch.add, *patch.remove])
+            hashes = context_hashes([*patch.add, *patch.remove, *patch.add_excluded, *patch.remove_excluded])
             notes.written(store_id, segment, (hashed.decode() for hashed in hashes))
         if counts.refused:
             notes.note(store_id, segment, counts.refused)
 
-    def _change(self, counts: WriteCounts) -> int | None:
+    def _change(self, counts: WriteCounts) -> tuple[int | None, int]:
         if not self._counts_members:
-            return None
+            return None, 0
         self._exact = self._exact and counts.exact
-        return counts.added - counts.removed
+        return counts.added - counts.removed, counts.added_excluded - counts.removed_excluded
 
     def _before_window(self) -> None:
         self._lease.renew()
@@ -275,5 +293,7 @@ class _Run:
             dead=done.dead,
             added=done.added,
             removed=done.removed,
+            added_excluded=done.added_excluded,
+            removed_excluded=done.removed_excluded,
             refused=done.refused,
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from worker.log.lease import Behind
+from worker.log.names import included_name
 from worker.log.position import order
 from worker.log.snapshot import Decision
 from worker.model import SegmentId
@@ -53,7 +54,7 @@ class Effects:
             self._remembered = 0
 
     def _count(self, segment: SegmentId, targets: Sequence[Target]) -> None:
-        members = {member for target in targets for member in target.cohort.members}
+        members = {included_name(member) for target in targets for member in target.cohort.members}
         known = decisions_about(self._wiring, segment, members) if segment.generation else {}
         waits = bool(segment.generation) and self._waits(segment)
         planned = self._planned.setdefault(segment, {})
@@ -61,15 +62,16 @@ class Effects:
             here = order(target.position)
             target.waits = waits
             for member, include in target.cohort.members.items():
-                decided, position = _later(known.get(member, _UNKNOWN), planned.get(member, _UNKNOWN))
+                name = included_name(member)
+                decided, position = _later(known.get(name, _UNKNOWN), planned.get(name, _UNKNOWN))
                 if position and order(position) > here:
                     target.decided_later += 1
                     continue
                 target.added += include and not decided
                 target.removed += decided and not include
                 target.unchanged += decided == include
-                self._remembered += member not in planned
-                planned[member] = (include, target.position)
+                self._remembered += name not in planned
+                planned[name] = (include, target.position)
 
     def _waits(self, segment: SegmentId) -> bool:
         """Whether the log has what no store has applied: nobody has parsed it yet, and it may kill who does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,7 @@ from worker.errors import InvalidBatch, Unavailable
 from worker.log.dead import DeadLetter
 from worker.log.entry import Entry
 from worker.log.lease import Behind, Lease
+from worker.log.names import included_names
 from worker.log.parsers import read_parser
 from worker.sync.isolation import IsolatedParser, ParserCrashed
 from worker.sync.members import read_members
@@ -23,6 +24,8 @@ MOST_CRASHES = 3
 # So many of the batches that wait are tried before a brake is let go.
 PROBE_ENTRIES = 10
 SLOW_DEATHS = {"crashed"}
+# Entries that came through the integration, from its partner.
+PARTNERS = {"body", "slice"}
 
 _log = structlog.get_logger(__name__)
 
@@ -92,7 +95,7 @@ class Judge:
         faults: list[str | None] = []
         with IsolatedParser() as isolated:  # among what waits may be one that kills whoever parses it
             for entry in entries:
-                if not entry.dead:
+                if not entry.dead and entry.kind in PARTNERS:  # what people made says nothing of the integration
                     faults.append(self._fault(isolated, entry))
                     if faults[-1] in SLOW_DEATHS:  # it may have taken half a minute, and the right to probe has an end
                         break
@@ -101,8 +104,8 @@ class Judge:
             return None, ""
         return 2 * len(reasons) < len(faults), reasons[-1] if reasons else ""
 
-    def members(self, entry: Entry) -> dict[str, bool]:
-        """What an entry says; one that can never be read is dead from now on, for all stores, and says nothing.
+    def members(self, entry: Entry) -> Mapping[str, bool]:
+        """What an entry says, in names; one that can never be read is dead from now on, for all stores.
 
         Raises:
             Braked: it would be dead, but so are most of the others.
@@ -116,7 +119,7 @@ class Judge:
         except InvalidBatch as error:
             self._bury(entry, DeadLetter("dead", error.reason, error.message, error.pointer))
             return {}
-        self._lived += 1
+        self._lived += entry.kind in PARTNERS
         return members
 
     def note_lived(self) -> None:
@@ -128,13 +131,13 @@ class Judge:
     def _where(self) -> tuple[str, str]:
         return self._lease.segment.environment_id, self._lease.integration_key
 
-    def _parse(self, entry: Entry) -> dict[str, bool]:
-        if self._isolated is None or entry.kind == "slice":
+    def _parse(self, entry: Entry) -> Mapping[str, bool]:
+        if self._isolated is None or entry.kind != "body":
             return read_members(self._wiring, entry)
         crashes = 0
         while True:
             try:
-                return self._parse_alone(self._isolated, entry)
+                return included_names(self._parse_alone(self._isolated, entry))
             except ParserCrashed as error:
                 crashes = max(crashes + 1, self._lease.count_crash(entry))
                 _log.error("batch.crashed", batch_id=entry.batch_id, segment=self._lease.segment.ref, how=error.how)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from worker.log.entry import Entry, unpack_slice
+from collections.abc import Mapping
+
+from worker.log.entry import Entry, unpack_change, unpack_slice
+from worker.log.names import included_names, may_be_marked
 from worker.wiring import Wiring
 
 
-def read_members(wiring: Wiring, entry: Entry) -> dict[str, bool]:
-    """What one entry says of its segment: context key -> True (add) or False (remove).
+def read_members(wiring: Wiring, entry: Entry) -> Mapping[str, bool]:
+    """What one entry says of its segment: name (of a context in one of its lists) -> True (add) or False (remove).
+
+    Not for imports: what they say may be more than fits into memory, and no part of it is ever parsed.
 
     Raises:
         InvalidBatch: it cannot be parsed under the requestParser that it was accepted with.
         Unavailable: the state server is away, or its parser cannot be had or read.
     """
+    assert entry.kind != "import"
+    content = entry.content()
+    if entry.kind == "change":
+        return unpack_change(content)
     if entry.kind == "slice":
-        return unpack_slice(entry.content())
-    # A body in the log names one cohort, and all its members could be read: others are stored as slices.
-    return wiring.parsers.get(entry.parser_digest).decode(entry.content(), entry.policy).cohorts[0].members
+        members = unpack_slice(content)
+    else:
+        # A body in the log names one cohort, and all its members could be read: others are stored as slices.
+        members = wiring.parsers.get(entry.parser_digest).decode(content, entry.policy).cohorts[0].members
+    return included_names(members) if may_be_marked(content) else members

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 from worker.errors import Unavailable
 from worker.log.entry import Entry
 from worker.log.lease import Behind
+from worker.log.names import is_excluded, split_names
 from worker.log.position import START, order
-from worker.log.snapshot import Changes, Decision, decisions
+from worker.log.snapshot import Changes, Decision, decisions, reset_of
 from worker.log.snapshots import Base, SnapshotReplaced
 from worker.model import SegmentId
 from worker.sync.members import read_members
@@ -23,26 +24,39 @@ _MOST_TRIES = 5
 T = TypeVar("T")
 
 
-def decisions_about(wiring: Wiring, segment: SegmentId, members: Container[str]) -> dict[str, Decision]:
-    """The last decision about each of these members; those of whom nothing is known are left out.
+def decisions_about(wiring: Wiring, segment: SegmentId, names: Collection[str]) -> dict[str, Decision]:
+    """The last decision about each of these members, by name; those of whom nothing is known are left out.
 
-    Memory is bounded by their number, whatever the segment's size.
+    Of all others, a replace has decided that they are out. Memory is bounded by their number, whatever the segment's
+    size.
 
     Raises:
         Unavailable: the state server is away, or lacks what it takes to read an entry.
     """
-    return _consistently(
-        segment, lambda: {key: decision for key, decision in _decided(wiring, segment, None, members) if key in members}
-    )
+
+    def read() -> dict[str, Decision]:
+        found = {name: decision for name, decision in _decided(wiring, segment, None, names) if name in names}
+        base = wiring.snapshots.base(segment, most_bytes=0)
+        if base is not None and (reset := reset_of(base.chunk(0))):
+            found |= {name: (False, reset) for name in names if name not in found and not is_excluded(name)}
+        return found
+
+    return _consistently(segment, read)
 
 
-def included_members(
+def included_members(wiring: Wiring, segment: SegmentId, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+    """The context keys that the segment includes now; as ``members_by_name``."""
+    return split_names(members_by_name(wiring, segment, None, meanwhile))[0]
+
+
+def members_by_name(
     wiring: Wiring,
     segment: SegmentId,
     upto: str | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Everybody who is in the segment, as of the entry at ``upto`` (which no compaction has passed), or as of now.
+    """Everybody who is in one of the segment's lists, as of the entry at ``upto`` (which no compaction has passed), or
+    as of now, as far as some store has been.
 
     ``meanwhile`` is called every now and then: to keep a lease, say. What it raises goes on to the caller.
 
@@ -50,21 +64,22 @@ def included_members(
         Unavailable: the state server is away, or lacks what it takes to read an entry.
     """
     return _consistently(
-        segment, lambda: [key for key, (include, _) in _decided(wiring, segment, upto, None, meanwhile) if include]
+        segment, lambda: [name for name, (include, _) in _decided(wiring, segment, upto, None, meanwhile) if include]
     )
 
 
 def removed_members(wiring: Wiring, segment: SegmentId, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
-    """Everybody of whom the log and its snapshot still know that they left the segment; as ``included_members``."""
+    """The names of those of whom the log and its snapshot still know that they left a list; as ``members_by_name``."""
     return _consistently(
-        segment, lambda: [key for key, (include, _) in _decided(wiring, segment, None, None, meanwhile) if not include]
+        segment,
+        lambda: [name for name, (include, _) in _decided(wiring, segment, None, None, meanwhile) if not include],
     )
 
 
 def decided_after(
     wiring: Wiring, segment: SegmentId, position: str, meanwhile: Callable[[], object] = lambda: None
 ) -> set[str]:
-    """Everybody about whom an entry after a position says something; ``meanwhile`` as with ``included_members``.
+    """The names of all about whom an entry after a position says something; ``meanwhile`` as in ``members_by_name``.
 
     Raises:
         Behind: the log does not go back so far any more.
@@ -87,7 +102,7 @@ def _decided(
     wiring: Wiring,
     segment: SegmentId,
     upto: str | None,
-    members: Container[str] | None,
+    names: Collection[str] | None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[str, Decision]]:
     """The last decision about everybody, or about these members and some others; each member once."""
@@ -99,7 +114,7 @@ def _decided(
             said = read_members(wiring, entry)
             tail.add(
                 entry.entry_id,
-                said if members is None else {key: include for key, include in said.items() if key in members},
+                said if names is None else {name: include for name, include in said.items() if name in names},
             )
     if base is None:
         yield from tail.within("", None)

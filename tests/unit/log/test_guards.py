@@ -308,9 +308,9 @@ def test_who_lost_the_lease_counts_nobody(redis_client: redis.Redis) -> None:
     append(redis_client, batch())
     drain_all(redis_client)
     lease = even_idle(redis_client)
-    assert note_members(redis_client, lease, 7)
+    assert note_members(redis_client, lease, 7, 0)
     Upkeep(redis_client).expire(SEGMENT, STORE, lease.token, "1")
-    assert not note_members(redis_client, lease, 8)
+    assert not note_members(redis_client, lease, 8, 0)
     assert redis_client.hget(f"{BASE}:segment", "members") == b"7"
 
 

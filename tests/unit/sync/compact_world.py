@@ -216,7 +216,7 @@ class World:
             found = rules(*arguments, **named)
             return found and replace(found, floor_ms=found.floor_ms if floor_ms is None else floor_ms)
 
-        def read_applied(wiring: Wiring, entry: Entry) -> dict[str, bool]:
+        def read_applied(wiring: Wiring, entry: Entry) -> Members:
             assert self._applied(entry.entry_id), "what no store has applied may kill who parses it"
             return read_members(wiring, entry)
 
@@ -260,7 +260,7 @@ class World:
 
     def snapshot_members(self) -> set[str]:
         base = self.wiring.snapshots.base(self.segment)
-        return {key for n in range(base.chunks) for key in members(base.chunk(n))} if base else set()
+        return {key for n in range(base.chunks) for key in members(base.chunk(n))[0]} if base else set()
 
     def snapshot_keys(self) -> list[str]:
         found: Any = self.client.keys(glob_escaped(self.key("snapshot:")) + "*")

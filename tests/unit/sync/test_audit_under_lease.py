@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -229,9 +229,9 @@ def test_strays_are_removed_window_by_window_under_a_lease_that_is_renewed(
     steps: list[str] = []
     remove_hashes = MemorySession.remove_hashes
 
-    def remove(session: MemorySession, ref: str, hashes: Sequence[bytes], before_window: Callable[[], None]) -> int:
+    def remove(*arguments: Any) -> int:
         steps.append("remove")
-        return remove_hashes(session, ref, hashes, before_window)
+        return remove_hashes(*arguments)
 
     monkeypatch.setattr(MemorySession, "remove_hashes", remove)
     monkeypatch.setattr(Lease, "renew", lambda _: steps.append("renewed"))

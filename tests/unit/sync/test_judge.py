@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
 import msgspec
@@ -203,12 +203,13 @@ def test_the_lease_is_renewed_before_each_entry_and_each_window(
     steps: list[str] = []
     change = MemoryStore.change
 
-    def read(*arguments: Any) -> dict[str, bool]:
+    def read(*arguments: Any) -> Mapping[str, bool]:
         steps.append("entry")
         return read_members(*arguments)
 
     def write(*arguments: Any) -> object:
-        steps.append("window")
+        if arguments[-1] != "excluded":  # both lists are one window
+            steps.append("window")
         return change(*arguments)
 
     monkeypatch.setattr(judge_module, "read_members", read)

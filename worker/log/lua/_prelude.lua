@@ -14,6 +14,9 @@ local function stores_key(generation) return base .. ':g' .. generation .. ':sto
 local function cursor_key(generation, store) return base .. ':g' .. generation .. ':cursor:' .. store end
 local function open_key(generation, store) return base .. ':g' .. generation .. ':open:' .. store end
 
+local function imports_key(generation) return base .. ':g' .. generation .. ':imports' end
+local function import_key(generation, id) return base .. ':g' .. generation .. ':import:' .. id end
+
 local function after(a, b) -- is stream id a later than stream id b?
   local a_ms, a_seq = string.match(a, '^(%d+)%-(%d+)$')
   local b_ms, b_seq = string.match(b, '^(%d+)%-(%d+)$')
@@ -79,6 +82,24 @@ local function trail(cursor)
   return string.match(redis.call('HGET', cursor, 'past') or '0-0 0 0', '^(%S+) (%S+) (%S+)$')
 end
 
+-- Whether this generation is the segment: what is still done to one that was deleted must not show in the next.
+local function lives(generation)
+  local known = redis.call('HMGET', segment_key, 'generation', 'context_kind')
+  return known[1] == generation and known[2] ~= false
+end
+
+-- Rule 22: members of either list may have changed without being counted.
+local function inexact(generation)
+  if lives(generation) then redis.call('HSET', segment_key, 'members_exact', '0') end
+end
+
+-- What one store's replies say of a write: by how much the two lists have changed; '' where another store counts.
+local function count_in(generation, members, excluded)
+  if members == '' or not lives(generation) then return end
+  redis.call('HINCRBY', segment_key, 'members', members)
+  if excluded ~= '0' then redis.call('HINCRBY', segment_key, 'excluded', excluded) end
+end
+
 -- A wake-up is due when the log is ahead, nobody drains it and none is outstanding. Claims it.
 local function arm(generation, store)
   local cursor = cursor_key(generation, store)
@@ -113,7 +134,7 @@ local function rewind_mark(generation, store, token)
   local began, batches, bytes = string.match(mark, '^(%S+) (%S+) (%S+)')
   rewind_cursor(cursor_key(generation, store), began, batches, bytes)
   redis.call('HDEL', open, token)
-  redis.call('HSET', segment_key, 'members_exact', '0')
+  inexact(generation)
   return 1
 end
 
@@ -128,7 +149,7 @@ local function refusal(kind, integration, cohort, create)
     redis.call('HINCRBY', segment_key, 'generation', 1)
     redis.call('HSET', segment_key, 'context_kind', kind, 'integration_key', integration, 'cohort_id', cohort,
       'created_ms', string.format('%.0f', now_ms()),
-      'members', '0', 'members_exact', '1')
+      'members', '0', 'excluded', '0', 'members_exact', '1')
   end
   return nil
 end

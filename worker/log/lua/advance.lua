@@ -1,6 +1,7 @@
 -- Move the cursor over what has been written, every store request answered (rule 5). The open mark moves along: what
 -- was written up to here can neither be lost nor land late.
--- ARGV: generation, store, token, epoch, position, batches, bytes, change of the member count ('' if another store counts)
+-- ARGV: generation, store, token, epoch, position, batches, bytes, change of the member count ('' if another store counts),
+--   change of the count of those excluded
 -- Returns 1, or 0 when the lease or the epoch is not that of the take any more
 local generation, store, token = ARGV[1], ARGV[2], ARGV[3]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
@@ -26,5 +27,5 @@ redis.call('HSET', cursor, 'position', ARGV[5], 'batches', ARGV[6], 'bytes', ARG
 redis.call('HDEL', cursor, 'base', 'base_chunks', 'filling')
 redis.call('HINCRBY', cursor, 'beat', 1)
 redis.call('HSET', open, token, ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. connection)
-if ARGV[8] ~= '' then redis.call('HINCRBY', segment_key, 'members', ARGV[8]) end
+count_in(generation, ARGV[8], ARGV[9])
 return 1

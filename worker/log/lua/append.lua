@@ -1,35 +1,51 @@
 -- Append one batch to its segment's log (rule 1): create the segment or refuse the context kind, de-duplicate, stamp.
 -- ARGV: batch_id, context_kind, integration_key, cohort_id, name, url, payload_id ('' if the entry holds the body),
 --       not_after (ms of this server's clock: later than that, somebody was told that it failed),
---       rejected (how many members were left out: then the entry is listed), n, n entry fields and values, then the
---       store ids of the environment
--- Returns {'expired'} | {'taken'} (the key is another cohort's) | {'kind', existing kind} | {'duplicate', generation, store ids due ...}
+--       rejected (how many members were left out: then the entry is listed), generation ('' for a payload, which may
+--       create the segment; what people made is for the one that they saw, or for none), import ('' but for an import:
+--       its id), its chunks ('final' for the one that ends the log, and deletes the segment), n, n entry fields and values, then the store ids of the environment
+-- Returns {'expired'} | {'gone'} (that generation is) | {'taken'} (the key is another cohort's) | {'kind', existing kind}
+--       | {'incomplete'} (the import's chunks are not, or no longer, there) | {'duplicate', generation, store ids due ...}
 --       | {'appended', generation, store ids due ...}
 local batch_id, kind, integration, cohort, name, url, payload_id, not_after =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
-local rejected, fields = tonumber(ARGV[9]), tonumber(ARGV[10])
+local rejected, wanted_generation, import, fields = tonumber(ARGV[9]), ARGV[10], ARGV[11], tonumber(ARGV[13])
+local final = ARGV[12] == 'final'
 
 local time = now_ms()
 local now, minute_ago = string.format('%.0f', time), string.format('%.0f', time - 60000)
 if time > not_after then return {'expired'} end
 
+if wanted_generation ~= '' and not lives(wanted_generation) then
+  -- The reply of the deletion was lost; whom it woke, the sweeper finds.
+  if final and redis.call('HEXISTS', imports_key(wanted_generation), import) == 1 then
+    return {'duplicate', wanted_generation}
+  end
+  return {'gone'}
+end
 local refused = refusal(kind, integration, cohort, true)
 if refused then return refused end
 local generation = redis.call('HGET', segment_key, 'generation')
 
 local recent = base .. ':g' .. generation .. ':recent'
-if redis.call('ZSCORE', recent, batch_id) then
+-- An import is known for good, not for a minute: once it is folded, its chunks are gone, and nobody could fold it again.
+local known = import ~= '' and redis.call('HEXISTS', imports_key(generation), import) == 1
+if known or redis.call('ZSCORE', recent, batch_id) then
   -- The reply of the first try was lost, and with it the wake-up that it claimed: say again what is due.
   local reply = {'duplicate', generation}
-  for i = 11 + fields, #ARGV do
+  for i = 14 + fields, #ARGV do
     local cursor = cursor_key(generation, ARGV[i])
     if lease(cursor) == '' and after(last(generation), position(cursor)) then reply[#reply + 1] = ARGV[i] end
   end
   return reply
 end
 
+if import ~= '' and not final and redis.call('HLEN', import_key(generation, import)) ~= tonumber(ARGV[12]) then
+  return {'incomplete'}
+end
+
 local size, entry = 0, {}
-for i = 11, 10 + fields do
+for i = 14, 13 + fields do
   entry[#entry + 1] = ARGV[i]
   size = size + #ARGV[i]
 end
@@ -48,6 +64,10 @@ redis.call('HSET', segment_key, 'accepted_ms', accepted)
 if name ~= '' then redis.call('HSET', segment_key, 'name', name) end
 if url ~= '' then redis.call('HSET', segment_key, 'url', url) end
 if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
+if import ~= '' then
+  redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
+  redis.call('HSET', imports_key(generation), import, id)
+end
 if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
 
 -- Only now that the entry is there: a try that failed halfway must not make the next one a duplicate.
@@ -55,8 +75,15 @@ redis.call('ZADD', recent, now, batch_id)
 redis.call('ZREMRANGEBYSCORE', recent, '-inf', minute_ago)
 redis.call('PEXPIRE', recent, 120000)
 
+-- A log that is ended takes nothing more: who comes next begins another generation. Whose segment it is, is known still.
+if final then
+  redis.call('HDEL', segment_key, 'context_kind', 'name', 'url', 'members', 'excluded', 'members_exact', 'created_ms',
+    'accepted_ms')
+  redis.call('HSET', segment_key, 'deleted_ms', accepted)
+end
+
 local reply = {'appended', generation}
-for i = 11 + fields, #ARGV do
+for i = 14 + fields, #ARGV do
   if arm(generation, ARGV[i]) == 1 then reply[#reply + 1] = ARGV[i] end
 end
 return reply

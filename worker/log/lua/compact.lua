@@ -1,7 +1,9 @@
 -- Put a snapshot in the place of the one before it and of the entries that it contains (rules 18 and 19): all of it or
 -- nothing. Its chunks lie there already, for an hour.
+-- An import (rule 20) goes into the snapshot as soon as the store that is the furthest has come to just before it; the
+-- other stores, and that one, read it there. It has nothing that anybody would have to parse.
 -- ARGV: generation, token of the snapshot that it follows ('' for the first), its own token, chunks, bytes, members,
---   removed members, position, floor, live entries folded into it,
+--   excluded members, removed members, position, floor, live entries folded into it,
 --   n, n ids of entries that were dead when they were passed over,
 --   n, n times the id and parser digest of an entry beside the stream that was folded,
 --   n, n stores that hold the log, the other stores ...
@@ -9,15 +11,29 @@
 --   'in use' (a store needs the entries), 'changed' (an entry died, or was replayed anew), 'floor' (something below it
 --   may come back to life)
 local generation, former, token, chunks, upto, floor =
-  ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[8], ARGV[9]
+  ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[9], ARGV[10]
 local passed, folded, stores, holding = {}, {}, {}, 0
-local next_arg = 11
+local next_arg = 12
 for i = next_arg + 1, next_arg + tonumber(ARGV[next_arg]) do passed[ARGV[i]] = true end
 next_arg = next_arg + 1 + tonumber(ARGV[next_arg])
 for i = next_arg + 1, next_arg + 2 * tonumber(ARGV[next_arg]), 2 do folded[ARGV[i]] = ARGV[i + 1] end
 next_arg = next_arg + 1 + 2 * tonumber(ARGV[next_arg])
 holding = tonumber(ARGV[next_arg])
 for i = next_arg + 1, #ARGV do stores[#stores + 1] = ARGV[i] end
+
+local function import_of(fields)
+  local known = {}
+  for i = 1, #fields, 2 do known[fields[i]] = fields[i + 1] end
+  return known['k'] == 'import' and known['u'] or nil
+end
+
+-- Whether anything lies between the store that is the furthest and this entry: nobody has parsed that yet.
+local function not_next(id, most)
+  if not after(id, most) then return false end
+  local next_one, late_one = redis.call('XRANGE', log_key(generation), '(' .. most, '+', 'COUNT', 1)[1],
+    next_late(generation, most)
+  return not next_one or next_one[1] ~= id or (late_one and after(id, late_one))
+end
 
 local head, log, dead, late = head_key(generation), log_key(generation), dead_key(generation), late_key(generation)
 local known = redis.call('HMGET', head, 'snapshot', 'last', 'floor')
@@ -39,7 +55,13 @@ for i = 1, #stores do
   end
   marks = marks + #open
 end
-if upto ~= from and (after(upto, most) or (least and after(upto, least))) then return 'in use' end
+local final = redis.call('XREVRANGE', log, upto, '-', 'COUNT', 1)[1]
+local import = upto ~= from and final and final[1] == upto and import_of(final[2]) or nil
+if import then
+  if not_next(upto, most) then return 'in use' end
+elseif upto ~= from and (after(upto, most) or (least and after(upto, least))) then
+  return 'in use'
+end
 
 for id, digest in pairs(folded) do
   if after(id, most) then return 'in use' end
@@ -79,20 +101,20 @@ for id in pairs(passed) do
     end
   end
 end
-local final = redis.call('XREVRANGE', log, upto, '-', 'COUNT', 1)[1]
 if final then
   for i = 1, #final[2], 2 do
     if final[2][i] == 'n' then redis.call('HSET', head, 'trimmed_batches', final[2][i + 1]) end
     if final[2][i] == 's' then redis.call('HSET', head, 'trimmed_bytes', final[2][i + 1]) end
   end
 end
+if import then redis.call('UNLINK', import_key(generation, import)) end
 local ms, sequence = string.match(upto, '^(%d+)%-(%d+)$')
 redis.call('XTRIM', log, 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1))
 redis.call('HSET', head, 'snapshot', token, 'trimmed', upto, 'floor', floor,
-  'snapshot_bytes', ARGV[5], 'snapshot_members', ARGV[6], 'snapshot_removed', ARGV[7])
+  'snapshot_bytes', ARGV[5], 'snapshot_members', ARGV[6], 'snapshot_excluded', ARGV[7], 'snapshot_removed', ARGV[8])
 redis.call('HSETNX', head, 'trimmed_batches', '0')
 redis.call('HSETNX', head, 'trimmed_bytes', '0')
-redis.call('HINCRBY', head, 'folded', ARGV[10])
+redis.call('HINCRBY', head, 'folded', ARGV[11])
 local crashes = redis.call('HKEYS', base .. ':g' .. generation .. ':crashes')
 for i = 1, #crashes do
   if not after(crashes[i], upto) then redis.call('HDEL', base .. ':g' .. generation .. ':crashes', crashes[i]) end
@@ -100,13 +122,18 @@ end
 redis.call('ZREMRANGEBYSCORE', base .. ':g' .. generation .. ':rejected', '-inf',
   redis.call('HGET', head, 'trimmed_batches'))
 
+local imports = redis.call('HGETALL', imports_key(generation))
+for i = 1, #imports, 2 do
+  if after(floor, imports[i + 1]) then redis.call('HDEL', imports_key(generation), imports[i]) end
+end
+
 -- Rule 22: with everything in the snapshot and in every store, and nobody at work, its count is the truth.
 local exact = #stores > 0 and marks == 0 and upto == known[2]
-  and redis.call('HGET', segment_key, 'generation') == generation
+  and lives(generation)
 for i = 1, #stores do exact = exact and position(cursor_key(generation, stores[i])) == upto end
 if exact then
   local left = redis.call('ZRANGE', late, 0, -1)
   for i = 1, #left do exact = exact and redis.call('HEXISTS', dead, left[i]) == 1 end
 end
-if exact then redis.call('HSET', segment_key, 'members', ARGV[6], 'members_exact', '1') end
+if exact then redis.call('HSET', segment_key, 'members', ARGV[6], 'excluded', ARGV[7], 'members_exact', '1') end
 return 'committed'

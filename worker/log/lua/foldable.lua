@@ -1,13 +1,14 @@
 -- What a compaction of this segment's log could fold into its snapshot, and what stands in its way. Reads only.
--- ARGV: horizon (an id: entries after it stay), limit (ms: a store whose oldest unapplied entry was accepted before it
+-- ARGV: generation ('' for the one that lives), horizon (an id: entries after it stay), limit (ms: a store whose oldest unapplied entry was accepted before it
 --   lags too far to hold the log, rule 15), number of stores that may hold the log, these stores ..., the others ...
 -- Returns {} (no such segment) | {generation, last, token of the snapshot, trimmed, floor, bytes, members and removed
 --   members of the snapshot, the position that the most advanced store has reached, upto (the last position that may be
 --   folded), bytes that may be folded, accept time of the first of these entries ('' if none), lowest position that an
 --   entry may come back to life at, or waits to be folded at ('' if none), stores that hold the log ...}
-local horizon, limit, candidates = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local generation = redis.call('HGET', segment_key, 'generation')
-if not generation then return {} end
+local horizon, limit, candidates = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local generation = ARGV[1]
+if generation == '' then generation = redis.call('HGET', segment_key, 'generation') end
+if not generation or (not lives(generation) and (ARGV[1] == '' or last(generation) == '0-0')) then return {} end
 local head = redis.call('HMGET', head_key(generation), 'last', 'snapshot', 'trimmed', 'floor', 'snapshot_bytes',
   'snapshot_members', 'snapshot_removed', 'trimmed_bytes')
 local defaults = {'0-0', '', '0-0', '0-0', '0', '0', '0', '0'}
@@ -23,10 +24,10 @@ end
 
 local most, upto, holding = '0-0', horizon, {}
 local function hold(at) if after(upto, at) then upto = at end end
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local at = position(cursor_key(generation, ARGV[i]))
   if after(at, most) then most = at end
-  if i < 4 + candidates and not lags(at) then
+  if i < 5 + candidates and not lags(at) then
     holding[#holding + 1] = ARGV[i]
     hold(at)
     local marks = redis.call('HVALS', open_key(generation, ARGV[i]))

@@ -9,5 +9,5 @@ if lease(cursor) ~= token then return {'lost'} end
 redis.call('HSET', cursor, 'lease', '')
 if ARGV[4] == '1' then redis.call('HDEL', open_key(generation, store), token) end
 if ARGV[6] == '1' then redis.call('HDEL', cursor, 'suspect') end
-if ARGV[5] == '0' then redis.call('HSET', segment_key, 'members_exact', '0') end
+if ARGV[5] == '0' then inexact(generation) end
 return {'released', arm(generation, store)}

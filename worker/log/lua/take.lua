@@ -11,6 +11,8 @@
 local generation, store, token, connection, incarnation, process =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
+-- Of a deleted generation that every store has emptied, nothing is left, and nothing begins anew.
+if last(generation) == '0-0' and not lives(generation) then return {'idle'} end
 redis.call('HSET', cursor, 'woken', '0')
 if lease(cursor) ~= '' then return {'busy'} end
 
@@ -31,11 +33,11 @@ local made_for = redis.call('HMGET', cursor, 'incarnation', 'process')
 if made_for[1] and made_for[1] ~= incarnation then
   rewind_cursor(cursor, '0-0', '0', '0')
   redis.call('HDEL', cursor, 'past', 'recent', 'rotated_ms', 'drained', 'filling')
-  redis.call('HSET', segment_key, 'members_exact', '0')
+  inexact(generation)
 -- Rule 13: another process, or another primary, may have lost what the last one answered a while ago.
 elseif made_for[2] and made_for[2] ~= process and process ~= '' then
   rewind_cursor(cursor, trail(cursor))
-  redis.call('HSET', segment_key, 'members_exact', '0')
+  inexact(generation)
 end
 redis.call('HSET', cursor, 'incarnation', incarnation)
 redis.call('SADD', stores_key(generation), store)

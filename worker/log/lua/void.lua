@@ -4,5 +4,5 @@
 local cursor = cursor_key(ARGV[1], ARGV[2])
 rewind_cursor(cursor, '0-0', '0', '0')
 redis.call('HDEL', cursor, 'filling')
-redis.call('HSET', segment_key, 'members_exact', '0')
+inexact(ARGV[1])
 return arm(ARGV[1], ARGV[2])
