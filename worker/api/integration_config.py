@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError
@@ -19,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, StoreConfiguration
 from worker.redis_url import split_address
 
-IntegrationKey = Literal["redis", "dynamodb"]
+KINDS: Final = ("redis", "dynamodb")
 Form = dict[str, Any]
 # Reads one field's value; raises ValueError with what it must be, and never repeats what it is: it may be a secret.
 Reader = Callable[[Any], Any]
@@ -58,11 +58,11 @@ class InvalidField(ValueError):
         self.pointer = pointer
 
 
-def read_config(key: IntegrationKey, given: object, known: StoreConfiguration | None = None) -> StoreConfiguration:
+def read_config(key: str, given: object, known: StoreConfiguration | None = None) -> StoreConfiguration:
     """The configuration that a ``config`` describes; null is as good as absent.
 
     Args:
-        key: the kind of store.
+        key: the kind of store, one of ``KINDS``.
         given: the object, as it came.
         known: the configuration that it replaces. A field that stands there as it was shown stays as it is: so a mask
             keeps its secret, and what a command has set stays valid, such as a region that LaunchDarkly does not list.
