@@ -97,20 +97,36 @@ class Upkeep:
     def statuses(
         self, environment_id: str, segment_keys: Iterable[str], store_ids: Sequence[str]
     ) -> Iterator[SegmentStatus]:
-        """The present generation of each of these segments; those that do not exist (yet) are left out.
+        """The living generation of each of these segments; those that do not exist are left out.
 
         Raises:
             Unavailable: the state server is away, or could not look at some of the segments: the others have been
                 yielded by then.
         """
+        yield from self._statuses(environment_id, [(key, "") for key in segment_keys], store_ids)
+
+    def statuses_of(self, segments: Iterable[SegmentId], store_ids: Sequence[str]) -> Iterator[SegmentStatus]:
+        """As ``statuses``, of these generations of one environment, living or deleted.
+
+        One that was deleted, and that every store is through, is not there any more.
+        """
+        by_environment: dict[str, list[tuple[str, str]]] = {}
+        for segment in segments:
+            by_environment.setdefault(segment.environment_id, []).append((segment.segment_key, str(segment.generation)))
+        for environment_id, wanted in by_environment.items():
+            yield from self._statuses(environment_id, wanted, store_ids)
+
+    def _statuses(
+        self, environment_id: str, wanted: Sequence[tuple[str, str]], store_ids: Sequence[str]
+    ) -> Iterator[SegmentStatus]:
+        """Of these segment keys and generations; "" for the one that lives."""
         refusals: list[Exception] = []
-        keys = list(segment_keys)
         lives = read_lives(self._client, store_ids)
         asked = [str(text) for store_id in store_ids for text in (store_id, *lives.get(store_id, NO_LIFE))]
-        for start in range(0, len(keys), _PIPELINE):
-            portion = keys[start : start + _PIPELINE]
+        for start in range(0, len(wanted), _PIPELINE):
+            portion = wanted[start : start + _PIPELINE]
             replies = run_pipeline(self._client, partial(_queue_status, environment_id, portion, asked), "status")
-            for key, reply in zip(portion, replies, strict=True):
+            for (key, _), reply in zip(portion, replies, strict=True):
                 if isinstance(reply, Exception):
                     _log.error("segment.unusable", environment_id=environment_id, segment_key=key, error=str(reply))
                     refusals.append(reply)
@@ -278,9 +294,9 @@ def read_lives(client: redis.Redis, store_ids: Sequence[str]) -> dict[str, Life]
     return lives
 
 
-def _queue_status(environment_id: str, segment_keys: Sequence[str], asked: Sequence[str], pipe: Any) -> None:
-    for key in segment_keys:
-        pipe.evalsha(script("status").sha, 1, keyspace.base(environment_id, key), *asked)
+def _queue_status(environment_id: str, wanted: Sequence[tuple[str, str]], asked: Sequence[str], pipe: Any) -> None:
+    for key, generation in wanted:
+        pipe.evalsha(script("status").sha, 1, keyspace.base(environment_id, key), generation, *asked)
 
 
 def _status(segment: SegmentId, reply: Sequence[Any], store_ids: Sequence[str]) -> SegmentStatus:

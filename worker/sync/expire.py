@@ -28,6 +28,8 @@ def expire_dead(wiring: Wiring) -> int:
     for environment_id in wiring.directory.fresh().environments:
         keys = wiring.segment_keys.registered(environment_id)
         trimmed = {status.segment: status.trimmed for status in wiring.upkeep.looked_at(environment_id, keys)}
+        for ending in wiring.closings.endings(environment_id):
+            trimmed[ending.segment] = wiring.snapshots.bounds(ending.segment)[1]
         touched: set[SegmentId] = set()
         for segment, entry_id, record, letter in wiring.compaction.read_dead(list(trimmed)):
             over = _decided_ms(letter, entry_id) < before_ms and order(entry_id) <= order(trimmed[segment])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import chain
 
 import structlog
 
@@ -12,7 +13,9 @@ from worker.errors import Unavailable
 from worker.log.pending import Pending, write_pending
 from worker.log.upkeep import NO_LIFE, Life, SegmentStatus, read_lives
 from worker.model import SegmentId, StoreRecord
+from worker.records.store_health import StoreHealths
 from worker.stores.segment_store import Sentinel
+from worker.sync.deleting import deleted_statuses
 from worker.wiring import Wiring
 
 # How long one beat waits for the stores. One that hangs longer is left behind, and skipped until it has answered.
@@ -50,6 +53,7 @@ class Heartbeat:
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
+        self._healths = StoreHealths(wiring.client)
         self._pool = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="heartbeat")
         self._under_way: dict[str, Future[None]] = {}
 
@@ -69,6 +73,7 @@ class Heartbeat:
         """
         failure: Unavailable | None = None
         pending: dict[str, Pending] = {}
+        seen_stores: list[_Seen] = []
         for environment_id in self._wiring.directory.fresh().environments:
             try:
                 looked = self._look(environment_id)
@@ -77,10 +82,12 @@ class Heartbeat:
             else:
                 if looked.pending is not None:
                     pending[environment_id] = looked.pending
+                seen_stores += looked.stores.values()
                 for seen in looked.stores.values():
                     self._start(seen)
         if pending:
             write_pending(self._wiring.client, pending)
+        self._healths.note_looks([(seen.record, seen.fresh_ms) for seen in seen_stores])
         wait(self._under_way.values(), timeout=PATIENCE_SECONDS)
         if failure is not None:
             raise failure
@@ -98,7 +105,12 @@ class Heartbeat:
         behind: list[SegmentStatus] = []
         keys = wiring.segment_keys.registered(environment_id)
         try:
-            for status in wiring.upkeep.statuses(environment_id, keys, store_ids):
+            for status in chain(
+                wiring.upkeep.statuses(environment_id, keys, store_ids),
+                # After those that live: what is deleted meanwhile is in one of the two. Until a store is through the
+                # deletion, it holds members of a segment that has none.
+                deleted_statuses(wiring, environment_id, store_ids),
+            ):
                 _note(stores, status)
                 if not all(store.settled for store in status.stores.values()):
                     waiting.append(status.segment)
@@ -124,7 +136,9 @@ class Heartbeat:
         try:
             if not wiring.circuits.allows(store_id):
                 return
-            self._tell(seen)
+            told = self._tell(seen)
+            if told is not None:
+                self._healths.note_told(seen.record, seen.fresh_ms if told else None)
             # That it takes a number does not show that it takes members: where some wait, a drain finds out.
             (wiring.circuits.succeeded if seen.current else wiring.circuits.abstained)(store_id)
         except Unavailable as error:
@@ -136,32 +150,34 @@ class Heartbeat:
         except Exception:  # noqa: BLE001 - in a thread of a pool nobody would hear of it
             _log.exception("heartbeat.bug", store_id=store_id)
 
-    def _tell(self, seen: _Seen) -> None:
+    def _tell(self, seen: _Seen) -> bool | None:
+        """Whether the store was told; None when this beat has found nothing out."""
         wiring, record = self._wiring, seen.record
         store = wiring.stores.get(record.store_id)
         if store is None:
-            return
+            return None
         with store.session() as session:
             sentinel, process = session.sentinel, session.process
         changed = wiring.incarnations.note_process(record.store_id, process, seen.now_ms)
         if changed or (process and seen.life.process not in {"", process}):
-            return  # what was seen of its cursors is not true of this one
+            return None  # what was seen of its cursors is not true of this one
         notes = wiring.incarnations.notes(record.store_id)
         if notes.wiped_ms is not None and not record.rebuild_when_wiped:
-            return
+            return False
         if sentinel is not None and wiring.incarnations.is_rolled_back(sentinel, notes):
             sentinel = wiring.incarnations.end(record, store, sentinel, seen.now_ms)
             if sentinel is None:
-                return
+                return False
         incarnation = wiring.incarnations.confirm(record, store, sentinel, lambda: seen.now_ms)
         if incarnation is None or (seen.life.incarnation or incarnation) != incarnation:
-            return
+            return False
         if notes.strays_due or not seen.fresh_ms:
-            return
+            return False
         if store.set_synchronized_on(seen.fresh_ms, Sentinel(incarnation, seen.now_ms)):
             wiring.incarnations.note_beat(record.store_id, seen.now_ms)
-        else:
-            _log.error("store.sentinel_lost", store_id=record.store_id)
+            return True
+        _log.error("store.sentinel_lost", store_id=record.store_id)
+        return False
 
 
 def _note(stores: Mapping[str, _Seen], status: SegmentStatus) -> None:

@@ -12,6 +12,7 @@ from worker.model import SegmentId, StoreRecord
 from worker.processes import stop_requested
 from worker.sync.audit import Audit
 from worker.sync.compact import due
+from worker.sync.deleting import close_deleted
 from worker.sync.expire import expire_dead
 from worker.sync.forget import forget_removed
 from worker.wiring import Wiring
@@ -38,7 +39,7 @@ class Maintenance:
             The segments that some worker should compact.
         """
         wiring = self._wiring
-        for do in (self._expire, self._index_dead, lambda: forget_removed(wiring), self._audit):
+        for do in (self._expire, self._index_dead, lambda: forget_removed(wiring), self._close_deleted, self._audit):
             try:
                 do()
             except Unavailable as error:
@@ -63,7 +64,11 @@ class Maintenance:
         for environment_id in wiring.directory.fresh().environments:
             keys = wiring.segment_keys.registered(environment_id)
             segments = [status.segment for status in wiring.upkeep.looked_at(environment_id, keys)]
+            segments += [ending.segment for ending in wiring.closings.endings(environment_id)]
             wiring.dead_letters.reindex(wiring.compaction.read_dead(segments))
+
+    def _close_deleted(self) -> None:
+        close_deleted(self._wiring)
 
     def _audit(self) -> None:
         """Compare, in a thread of its own, the stores that may hold members of whom no log knows."""

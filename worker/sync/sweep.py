@@ -97,19 +97,22 @@ class Sweeper:
         Raises:
             Unavailable: the state server is away: nothing was looked at.
         """
-        by_environment: dict[str, dict[str, tuple[SegmentId, str]]] = defaultdict(dict)
+        by_environment: dict[str, dict[SegmentId, str]] = defaultdict(dict)
         for segment, ticket in self._wiring.upkeep.ahead().items():
-            by_environment[segment.environment_id][segment.segment_key] = (segment, ticket)
+            by_environment[segment.environment_id][segment] = ticket
         stores = {found: [store.store_id for store in self._wiring.stores_of(found)] for found in by_environment}
         sweep = self._begin([store_id for found in stores.values() for store_id in found])
         for environment_id, indexed in by_environment.items():
+            gone = set(indexed)
             try:
-                for status in self._wiring.upkeep.statuses(environment_id, indexed, stores[environment_id]):
+                for status in self._wiring.upkeep.statuses_of(indexed, stores[environment_id]):
+                    gone.discard(status.segment)
                     for store_id, store in status.stores.items():
                         self._look(status, store_id, store, sweep)
-                    segment, ticket = indexed[status.segment.segment_key]
-                    if _is_done(status, segment):
-                        sweep.done.append((segment, ticket))
+                    if all(store.settled for store in status.stores.values()):
+                        sweep.done.append((status.segment, indexed[status.segment]))
+                # Deleted, and every store is through it.
+                sweep.done += ((segment, indexed[segment]) for segment in gone)
             except Unavailable as error:
                 # Wake-ups that were claimed by then must be sent, and other environments looked at, all the same.
                 _log.error("sweep.incomplete", environment_id=environment_id, error=str(error))
@@ -225,9 +228,3 @@ def _brake(environment_id: str, integration_key: str) -> _Key:
 
 def _longer(patience: float) -> float:
     return min(patience * 2, MOST_WAKE_AGAIN_SECONDS)
-
-
-def _is_done(status: SegmentStatus, indexed: SegmentId) -> bool:
-    """Whether nothing is to be done for a log that the index names."""
-    past = indexed.generation != status.segment.generation
-    return past or all(store.settled for store in status.stores.values())

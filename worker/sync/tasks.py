@@ -14,7 +14,9 @@ from worker.model import SegmentId
 from worker.settings import Settings, load_settings
 from worker.sync.compact import compact
 from worker.sync.drain import drain
+from worker.sync.exports import EXPORT_TASK, run_export
 from worker.sync.freshness import Heartbeat
+from worker.sync.imports import IMPORT_TASK, run_import, settle_imports
 from worker.sync.maintenance import Maintenance
 from worker.sync.sweep import Sweeper
 from worker.sync.wake_ups import DRAIN_QUEUE, DRAIN_TASK, send, send_tasks
@@ -42,6 +44,7 @@ def create_celery(settings: Settings) -> Celery:
     app = Celery("segsync", broker=settings.broker(), set_as_current=False)
     app.conf.update(options(settings))
     _add_tasks(app)
+    _add_file_tasks(app)
     return app
 
 
@@ -136,6 +139,18 @@ def queued_hints(app: Celery) -> int:
         return 0
 
 
+def _send_files(app: Celery) -> None:
+    """Imports and exports that nobody is at; and imports that every store has by now."""
+    wiring = _wiring(os.getpid())
+    settle_imports(wiring)
+    for jobs, status, task in (
+        (wiring.imports, "preparing", IMPORT_TASK),
+        (wiring.exports, "in_progress", EXPORT_TASK),
+    ):
+        if due := jobs.due(status):
+            send_tasks(app, task, [(job_id,) for job_id in due])
+
+
 def _add_tasks(app: Celery) -> None:
     @app.task(name=DRAIN_TASK, shared=False)
     def drain_segment(environment_id: str, segment_key: str, generation: int, store_id: str) -> None:
@@ -148,6 +163,8 @@ def _add_tasks(app: Celery) -> None:
         due = _sweeper(os.getpid()).sweep()
         if due and queued_hints(app) < MOST_QUEUED:
             send(app, due)
+
+        _send_files(app)
 
     @app.task(name="segsync.heartbeat", shared=False)
     def beat_stores() -> None:
@@ -162,3 +179,13 @@ def _add_tasks(app: Celery) -> None:
     @app.task(name=COMPACT_TASK, shared=False)
     def compact_log(environment_id: str, segment_key: str, generation: int) -> None:
         compact(_wiring(os.getpid()), SegmentId(environment_id, segment_key, generation))
+
+
+def _add_file_tasks(app: Celery) -> None:
+    @app.task(name=IMPORT_TASK, shared=False)
+    def import_file(import_id: str) -> None:
+        send(app, run_import(_wiring(os.getpid()), import_id))
+
+    @app.task(name=EXPORT_TASK, shared=False)
+    def export_segment(export_id: str) -> None:
+        run_export(_wiring(os.getpid()), export_id)

@@ -58,7 +58,10 @@ def test_keys_are_text_in_utf_8_wherever_the_pieces_are_cut() -> None:
         (b"ann\n   \n", "line 2: the first column, the context key, is empty"),
         (b"ann\n\xff\xfe\n", "line 2: it is not UTF-8"),
         (b'ann\nbob\n"cyd\n', "line 3: a quoted field is never closed"),
-        (b'"ann"x\n', "line 1: its quotes do not match: a quoted field ends with a quote, and a quote in it is doubled"),
+        (
+            b'"ann"x\n',
+            "line 1: its quotes do not match: a quoted field ends with a quote, and a quote in it is doubled",
+        ),
         (b"ann\rbob\r", "line 1: it has a CR that no LF follows; lines end in LF or CRLF"),
         (b"ann\n" + b"x" * (MOST_KEY_CHARACTERS + 1), "line 2: the context key is longer than 4,096 characters"),
         (b"ann," + b"x" * MOST_LINE_BYTES, "line 1: it is longer than 256 KiB"),

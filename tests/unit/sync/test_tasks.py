@@ -26,7 +26,8 @@ def test_every_option_is_one_that_celery_knows() -> None:
 def test_drains_and_upkeep_have_queues_of_their_own() -> None:
     app = create_celery(Settings())
     routed = {name: app.amqp.router.route({}, name)["queue"].name for name in app.tasks if name.startswith("segsync.")}
-    assert {routed.pop("segsync.drain"), routed.pop("segsync.compact")} == {DRAIN_QUEUE}
+    work = ("drain", "compact", "import", "export")
+    assert {routed.pop(f"segsync.{name}") for name in work} == {DRAIN_QUEUE}
     assert set(routed) == {"segsync.sweep", "segsync.heartbeat", "segsync.maintain"}
     assert set(routed.values()) == {MAINTENANCE_QUEUE}
 

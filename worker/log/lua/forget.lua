@@ -1,10 +1,12 @@
 -- Forget a store that was removed: its cursors and open marks go, in every generation.
 -- ARGV: store, counted ('1' if its replies counted members: the store that counts from now on had applied more or less)
 -- Returns the number of keys deleted
-local deleted = 0
-for generation = 1, tonumber(redis.call('HGET', segment_key, 'generation') or '0') do
-  redis.call('SREM', stores_key(generation), ARGV[1])
-  deleted = deleted + redis.call('DEL', cursor_key(generation, ARGV[1]), open_key(generation, ARGV[1]))
+local deleted, counted, generation = 0, 0, redis.call('HGET', segment_key, 'generation') or '0'
+for each = 1, tonumber(generation) do
+  redis.call('SREM', stores_key(each), ARGV[1])
+  counted = redis.call('DEL', cursor_key(each, ARGV[1]), open_key(each, ARGV[1]))
+  deleted = deleted + counted
 end
-if deleted > 0 and ARGV[2] == '1' then redis.call('HSET', segment_key, 'members_exact', '0') end
+-- The last one is the present generation; of the others nobody counts members any more.
+if counted > 0 and ARGV[2] == '1' then inexact(generation) end
 return deleted

@@ -5,8 +5,10 @@
 -- Returns {'gone'} (another generation lives) | {'below'} (nobody knows any more who was decided since) | {'not dead'}
 --   | {'taken'} (another batch lies there) | {'inserted', store ids due ...}
 local generation, id, batch_id, of_dead, fields = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1', tonumber(ARGV[5])
-if redis.call('HGET', segment_key, 'generation') ~= generation
-  or not redis.call('HGET', segment_key, 'context_kind') then return {'gone'} end
+if not lives(generation) then return {'gone'} end
+-- What was accepted before the segment was deleted is not to come back in the generation after it.
+local deleted = redis.call('HGET', segment_key, 'deleted_ms')
+if not of_dead and deleted and tonumber(ms_of(id)) <= tonumber(deleted) then return {'gone'} end
 local floor = redis.call('HGET', head_key(generation), 'floor')
 if floor and after(floor, id) then return {'below'} end
 local key = late_entry_key(generation, id)

@@ -1,16 +1,18 @@
 -- How far each store has applied this segment's log. Reads only.
--- ARGV: store id, the store's present incarnation, the process that answers for it ('' if nobody knows these), until
---   when at least another one did (ms), store id, ...
--- Returns {generation ('0': no such segment), last, batches, bytes, integration key, trimmed, then per store: position,
+-- ARGV: generation ('' for the one that lives; a deleted one has a log until every store is through it), then store id,
+--   the store's present incarnation, the process that answers for it ('' if nobody knows these), until when at least
+--   another one did (ms), store id, ...
+-- Returns {generation ('0': it is not there), last, batches, bytes, integration key, trimmed, then per store: position,
 --   batches, bytes, epoch, woken, lease, beat, incarnation, entries beside the stream after the position, oldest
 --   unapplied accept time in ms ('' if none), number of marks, token, began, connection, ...}
-local generation = redis.call('HGET', segment_key, 'generation')
-if not generation then return {'0'} end
+local generation = ARGV[1]
+if generation == '' then generation = redis.call('HGET', segment_key, 'generation') end
+if not generation or (not lives(generation) and (ARGV[1] == '' or last(generation) == '0-0')) then return {'0'} end
 local head = redis.call('HMGET', head_key(generation), 'last', 'batches', 'bytes')
 local reply = {generation, head[1] or '0-0', head[2] or '0', head[3] or '0',
   redis.call('HGET', segment_key, 'integration_key') or '', trimmed(generation)}
 local function add(value) reply[#reply + 1] = value end
-for i = 1, #ARGV, 4 do
+for i = 2, #ARGV, 4 do
   local cursor = cursor_key(generation, ARGV[i])
   local found = redis.call('HMGET', cursor, 'position', 'batches', 'bytes', 'epoch', 'woken', 'lease', 'beat',
     'incarnation', 'process', 'advanced_ms')
