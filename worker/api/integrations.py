@@ -189,7 +189,8 @@ def _find(caller: Caller, environment: Environment, kind: str, store_id: str) ->
         Refused: 404; also where it is under another path.
     """
     found = caller.directory.store(store_id)
-    if found is None or (found.environment_id, found.configuration.kind) != (environment.environment_id, kind):
+    where = (environment.environment_id, kind)
+    if found is None or kind not in KINDS or (found.environment_id, found.configuration.kind) != where:
         raise refused(404)
     return found
 

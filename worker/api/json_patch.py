@@ -57,6 +57,8 @@ def apply_patch(document: Document, patch: object, editable: Collection[str]) ->
     patched = deepcopy(document)
     for at, (operation, where) in enumerate(operations):
         patched = _apply(operation, patched, f"Operation {at} ({where})")
+    for member in patched.keys() - document.keys() - set(editable):
+        raise PatchRefused(400, f"/{_quoted(member)}: there is no such field; what can be changed: {_listed(editable)}")
     return patched
 
 
@@ -84,7 +86,7 @@ def _read(at: int, operation: object, document: Document, editable: Collection[s
         member = pointer.parts[0] if pointer.parts else ""
         if not pointer.parts or (member in document and member not in editable):
             raise PatchRefused(
-                400, f"/{at}: {_quoted(pointer.path)} is read-only; what can be changed: {', '.join(sorted(editable))}"
+                400, f"/{at}: {_quoted(pointer.path)} is read-only; what can be changed: {_listed(editable)}"
             )
     try:
         return jsonpatch.JsonPatch([operation]), f"{kind} {_quoted(str(path))}"
@@ -134,6 +136,10 @@ def _check_size(value: Any, status: Literal[400], name: str) -> None:
             return
         level = below
     raise PatchRefused(status, f"{name}: makes the document too deep")
+
+
+def _listed(members: Collection[str]) -> str:
+    return ", ".join(sorted(members))
 
 
 def _quoted(path: str) -> str:

@@ -6,7 +6,7 @@ import structlog
 
 from worker.errors import Unavailable
 from worker.log.forget import forget_cursors
-from worker.records.stores import StoreRecords
+from worker.records.store_health import StoreHealths
 from worker.wiring import Wiring
 
 # Processes follow a change of the records within seconds, and a drain that has begun ends within some more. What one
@@ -28,7 +28,7 @@ def forget_removed(wiring: Wiring) -> int:
         Unavailable: the state server is away. A store that could not be forgotten in some segment is logged, and
             tried again the next time.
     """
-    stores = StoreRecords(wiring.client)
+    stores = wiring.store_records
     forgotten = 0
     for store_id in stores.removed_before(wiring.upkeep.server_ms() - int(GRACE_SECONDS * 1000)):
         try:
@@ -56,5 +56,6 @@ def _forget(wiring: Wiring, store_id: str) -> None:
         )
     wiring.circuits.forget(store_id)
     wiring.incarnations.forget(store_id)
+    StoreHealths(wiring.client).forget(store_id)
     wiring.refused_members.forget(store_id)
     _log.info("store.forgotten", store_id=store_id, keys=deleted)

@@ -149,6 +149,12 @@ def test_what_cannot_be_applied_is_422(operation: dict[str, Any]) -> None:
     assert refusal(operation).status == 422
 
 
+def test_a_member_that_is_none_may_come_and_go_and_not_stay() -> None:
+    add = {"op": "add", "path": "/colour", "value": "red"}
+    assert refusal(add).status == 400
+    assert patched(add, {"op": "move", "from": "/colour", "path": "/name"}) == DOCUMENT | {"name": "red"}
+
+
 def test_no_message_repeats_a_value() -> None:
     for operation in (
         {"op": "test", "path": "/config/password", "value": "hunter2"},
