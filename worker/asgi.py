@@ -30,7 +30,8 @@ def create_service(settings: Settings) -> Starlette:
         Misconfigured: the manifests directory cannot be read.
     """
     app = create_receiver(settings)
-    service, batches = Service(settings), BatchesApi(settings)
+    service = Service(settings)
+    batches = BatchesApi(service)
     api = create_api(service)
     receiving, unknown = app.router.lifespan_context, app.router.default
 

@@ -13,7 +13,8 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from worker.api.errors import refused
-from worker.records.directory import Directory, Environment, Token
+from worker.records.directory import Directory, Environment, Project, Token
+from worker.records.rights import may, may_view
 
 BETA: Final = "beta"
 
@@ -30,21 +31,53 @@ class Caller:
         """For logs and audits."""
         return f"api:{self.token.name}"
 
-    def environment(self, project_key: str, environment_key: str) -> Environment:
-        """The environment.
+    def may(self, action: str, *keys: str) -> bool:
+        """Whether it may do that to a project, an environment of it, or a segment in that, named by their keys."""
+        return may(self.token, action, self.directory.resource(*keys))
+
+    def may_view(self, *keys: str) -> bool:
+        """Whether it may read a project, an environment of it, or a segment in that, named by their keys."""
+        return may_view(self.token, self.directory.resource(*keys))
+
+    def check(self, action: str, *keys: str) -> None:
+        """Go on only if it may.
 
         Raises:
-            Refused: 404.
+            Refused: 403.
         """
-        for found in self.directory.environments.values():
-            if (found.project_key, found.environment_key) == (project_key, environment_key):
-                return found
-        raise refused(404, "Environment or project not found")
+        if not self.may(action, *keys):
+            raise refused(403)
+
+    def project(self, project_key: str) -> Project:
+        """A project that it may read.
+
+        Raises:
+            Refused: 403 when it may not, whether or not there is such a project; 404.
+        """
+        if not self.may_view(project_key):
+            raise refused(403)
+        found = self.directory.project(project_key)
+        if found is None:
+            raise refused(404, "Project not found")
+        return found
+
+    def environment(self, project_key: str, environment_key: str) -> Environment:
+        """An environment that it may read.
+
+        Raises:
+            Refused: 403 when it may not, whether or not there is such an environment; 404.
+        """
+        if not self.may_view(project_key, environment_key):
+            raise refused(403)
+        found = self.directory.environment_by_key(project_key, environment_key)
+        if found is None:
+            raise refused(404, "Environment or project not found")
+        return found
 
 
 async def asking(request: Request) -> Caller:
     """Whoever has a token."""
-    return Caller(request.state.token, request.state.directory)
+    return Caller(*request.state.admitted)
 
 
 async def reading(request: Request) -> Caller:
@@ -83,7 +116,7 @@ async def beta(request: Request) -> None:
     LaunchDarkly refuses when another value comes first; its own client sends one whenever it is asked for beta with a
     header of another spelling, so any value will do here.
     """
-    if not getattr(request.app.state.service.settings, "beta_gate", True):
+    if not request.app.state.service.settings.beta_gate:
         return
     sent = ",".join(request.headers.getlist("ld-api-version"))
     if BETA not in {value.strip().lower() for value in sent.split(",")}:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Security
@@ -20,6 +20,7 @@ from worker.api.service import Service
 from worker.errors import InvalidBatch
 from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
 from worker.receiver.credentials import authenticate
+from worker.records.directory import Directory, Token
 
 LARGEST_BODY: Final = 1024 * 1024
 _JSON: Final = re.compile(r"application/([!-.0-~]+\+)?json")
@@ -38,7 +39,7 @@ def create_router(tag: str) -> APIRouter:
         tags=[tag],
         route_class=AdmittedRoute,
         dependencies=[Security(API_KEY)],
-        responses=documented(401, 403, 429, 503),
+        responses=documented(400, 401, 403, 429, 503),
         redirect_slashes=False,
     )
 
@@ -53,29 +54,51 @@ class AdmittedRoute(APIRoute):
         takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
 
         async def answer(request: Request) -> Response:
-            service: Service = request.app.state.service
-            allowance = Allowance()
-            try:
-                with service:
-                    directory = await service.directory()
-                    token = authenticate(directory, request.headers.get("authorization"))
-                    request.state.directory, request.state.token = directory, token
-                    allowance = await service.limits.count(token, f"{request.method} {self.path_format}")
-                    _check_once(request, scalars)
-                    if takes_json:
-                        request = await _with_json(request)
-                    response = await handle(request)
-            except Exception as error:
-                if isinstance(error, Exceeded):
-                    allowance = error.allowance
-                found = answer_for(error)
-                if found is None:
-                    raise
-                response = found
-            response.headers.update(allowance.headers)
-            return response
+            async def work(admitted: Admitted) -> Response:
+                request.state.admitted = admitted
+                _check_once(request, scalars)
+                return await handle(await _with_json(request) if takes_json else request)
+
+            return await admit(request.app.state.service, request, f"{request.method} {self.path_format}", work)
 
         return answer
+
+
+class Admitted(NamedTuple):
+    """Who asks, and the records at that moment."""
+
+    token: Token
+    directory: Directory
+
+
+async def admit(
+    service: Service, request: Request, route: str, work: Callable[[Admitted], Awaitable[Response]]
+) -> Response:
+    """Answer a request: by ``work`` when its token is known and has requests left, else with an error.
+
+    Args:
+        service: the routes'.
+        request: the request; its body has not been read.
+        route: method and path template: what is counted.
+        work: answers, or raises what ``worker.api.errors`` knows.
+    """
+    allowance = Allowance()
+    try:
+        with service:
+            directory = await service.directory()
+            token = authenticate(directory, request.headers.get("authorization"))
+            service.tokens.note_use(token.id)
+            allowance = await service.limits.count(token, route)
+            response = await work(Admitted(token, directory))
+    except Exception as error:
+        if isinstance(error, Exceeded):
+            allowance = error.allowance
+        found = answer_for(error)
+        if found is None:
+            raise
+        response = found
+    response.headers.update(allowance.headers)
+    return response
 
 
 class _Parsed(Request):

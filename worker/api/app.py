@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from worker.api import projects
+from worker.api import environments, integrations, projects, tokens
 from worker.api.errors import answer_for, error_answer
+from worker.api.openapi import openapi
 from worker.api.service import Service
 
 PREFIX = "/api/v2/"
-ROUTERS = (projects.router,)
+ROUTERS = (projects.router, environments.router, tokens.router, integrations.router)
 _OVERRIDES = frozenset({"DELETE", "PATCH", "PUT"})
 
 
@@ -38,6 +42,7 @@ def create_api(service: Service) -> FastAPI:
     api.state.service = service
     for router in ROUTERS:
         api.include_router(router)
+    api.openapi = partial(_document, api)  # type: ignore[method-assign]  # the way FastAPI's own pages show
     api.add_middleware(Spelled)
     return api
 
@@ -58,11 +63,12 @@ class Spelled:
 
 
 def _is_text(encoded: bytes) -> bool:
-    """Whether what is percent-encoded is UTF-8, without NUL; servers put replacement characters for what is not."""
+    """Whether what is percent-encoded is UTF-8; servers put replacement characters for what is not."""
     try:
-        return "\0" not in unquote_to_bytes(encoded).decode()
+        unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def _overridden(scope: Scope) -> Scope:
@@ -73,10 +79,25 @@ def _overridden(scope: Scope) -> Scope:
     return {**scope, "method": sent} if sent in _OVERRIDES else scope
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+def _document(api: FastAPI) -> dict[str, Any]:
+    if api.openapi_schema is None:
+        api.openapi_schema = openapi(api)
+    return api.openapi_schema
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
     answer = answer_for(error)
     assert answer is not None
+    if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Each route knows its own method alone, and the path has several.
+        found = _methods(request.url.path)
+        answer.headers["Allow"] = ", ".join(sorted(found)) or answer.headers.get("Allow", "")
     return answer
+
+
+def _methods(path: str) -> set[str]:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
 
 
 async def _bug(_request: Request, _error: Exception) -> Response:

@@ -10,10 +10,12 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 import structlog
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from worker.api.admission import Admitted, admit, read_bounded
+from worker.api.errors import refused
 from worker.api.forms import Form, batch_form, examined_form, outcome_form, preview_form
 from worker.api.parameters import (
     Discarding,
@@ -27,13 +29,10 @@ from worker.api.parameters import (
     read_page_key,
     read_query,
 )
-from worker.errors import InvalidBatch, Unavailable
-from worker.receiver.answers import error_answer, json_answer
-from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
-from worker.receiver.credentials import authenticate
+from worker.api.service import Service
+from worker.receiver.answers import json_answer
 from worker.receiver.refusals import Refused
 from worker.records.directory import Directory, Token
-from worker.settings import Settings
 from worker.sync.batches import Batches, Group, KeptBatch, page_key
 from worker.sync.examine import examine
 from worker.sync.isolation import IsolatedParser, ParserInterrupted
@@ -41,9 +40,6 @@ from worker.sync.preview import Obstacle, Preview, preview
 from worker.sync.replay import Replayer
 from worker.sync.replay_plan import Planner
 from worker.sync.replaying import Outcome, replay
-from worker.sync.tasks import create_celery
-from worker.sync.wake_ups import WakeUpSender
-from worker.wiring import Wiring
 
 BASE = "/api/v2/batches"
 # One request replays, or previews, so many batches, and so much of them; its answer says how to go on.
@@ -65,16 +61,14 @@ _log = structlog.get_logger(__name__)
 class BatchesApi:
     """The routes, and the threads in which their work is done.
 
-    Any token may look, and preview; who replays or discards needs one with the role admin.
+    Any token with a role may look, and preview; who replays or discards needs one with the role admin.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._wiring = Wiring(settings)
-        self._wake_ups = WakeUpSender(create_celery(settings))
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._wiring = service.wiring
+        self._wake_ups = service.wake_ups
         self._working = ThreadPoolExecutor(_THREADS, thread_name_prefix="batches")
-        # Who may ask must not wait behind who has asked.
-        self._looking = ThreadPoolExecutor(1, thread_name_prefix="tokens")
-        self._look: asyncio.Future[Directory] | None = None
         self._waiting = 0
         self._closing = False
 
@@ -92,51 +86,40 @@ class BatchesApi:
         """End what is being done after the batch in hand, and the threads."""
         self._closing = True
         self._working.shutdown(wait=False, cancel_futures=True)
-        self._looking.shutdown(wait=False, cancel_futures=True)
-        self._wake_ups.close()
 
     async def list(self, request: Request) -> Response:
         """``GET /api/v2/batches``: a page, the latest first."""
-        return await self._answer(request, self._list)
+        return await self._answer(request, f"GET {BASE}", self._list)
 
     async def show(self, request: Request) -> Response:
         """``GET /api/v2/batches/{id}``: everything known of a batch, and what a replay would do now."""
-        return await self._answer(request, self._show)
+        return await self._answer(request, f"GET {BASE}/{{id}}", self._show)
 
     async def replay_one(self, request: Request) -> Response:
         """``POST /api/v2/batches/{id}/replay``: ``{"preview": false}`` does it."""
-        return await self._answer(request, self._replay_one)
+        return await self._answer(request, f"POST {BASE}/{{id}}/replay", self._replay_one)
 
     async def replay_many(self, request: Request) -> Response:
         """``POST /api/v2/batches/replay``: the latest of those that fit the filter; ``{"preview": false}`` does it."""
-        return await self._answer(request, self._replay_many)
+        return await self._answer(request, f"POST {BASE}/replay", self._replay_many)
 
     async def discard(self, request: Request) -> Response:
         """``POST /api/v2/batches/{id}/discard``: decide that it is never replayed, and why."""
-        return await self._answer(request, self._discard)
+        return await self._answer(request, f"POST {BASE}/{{id}}/discard", self._discard)
 
-    async def _answer(self, request: Request, handle: Handle) -> Response:
-        try:
-            directory = await self._directory()
-            token = authenticate(directory, request.headers.get("authorization"))
-            body = await _body(request)
-            return json_answer(200, await self._work(partial(handle, request, body, token, directory)))
-        except Refused as refused:
-            return error_answer(refused.status, refused.message)
-        except Unavailable as error:
-            _log.warning("api.unavailable", error=str(error))
-            return error_answer(503, "The state server is away, or refuses; try again later")
-        except ParserInterrupted as error:
-            _log.warning("api.unavailable", error=str(error))
-            return error_answer(503, "Bodies cannot be parsed now; try again later")
-        except ClientDisconnect:
-            return error_answer(400, "the request ended before its body")
+    async def _answer(self, request: Request, route: str, handle: Handle) -> Response:
+        async def work(admitted: Admitted) -> Response:
+            if admitted.token.role is None:
+                raise refused(403, "Forbidden. Batches are of all environments: this needs a token with a role.")
+            body = await read_bounded(request, _LARGEST_BODY)
+            try:
+                done = partial(handle, request, body, admitted.token, admitted.directory)
+                return json_answer(200, await self._work(done))
+            except ParserInterrupted as error:
+                _log.warning("api.unavailable", error=str(error))
+                raise refused(503, "Bodies cannot be parsed now; try again later") from error
 
-    async def _directory(self) -> Directory:
-        """The records, two seconds old at the most; one look for all who ask at the same time."""
-        if self._look is None or self._look.done():
-            self._look = asyncio.get_running_loop().run_in_executor(self._looking, self._wiring.directory.fresh)
-        return await asyncio.shield(self._look)
+        return await admit(self._service, request, route, work)
 
     async def _work(self, do: Callable[[], R]) -> R:
         if self._closing:
@@ -234,18 +217,6 @@ class BatchesApi:
     def _parser(self) -> IsolatedParser:
         """A process for the bodies of one request; started with the first of them, and gone with the last."""
         return IsolatedParser(stopping=lambda: self._closing)
-
-
-async def _body(request: Request) -> bytes:
-    try:
-        return await read_body(request, _LARGEST_BODY)
-    except TooLarge:
-        raise Refused(413, f"The body is larger than {_LARGEST_BODY} bytes", reason="too_large") from None
-    except UnsupportedEncoding:
-        message = "Content-Encoding must be gzip, deflate, zstd or absent"
-        raise Refused(415, message, reason="encoding") from None
-    except InvalidBatch as error:
-        raise Refused(400, error.message, reason=error.reason) from None
 
 
 def _query(request: Request, wanted: type[T]) -> T:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from worker.errors import InvalidBatch, Misconfigured, SegsyncError, Unavailable
+from worker.errors import Conflict, InvalidBatch, Misconfigured, NotFound, Unavailable
 from worker.receiver import answers
 from worker.receiver.refusals import Refused
 
@@ -98,8 +98,12 @@ def answer_for(error: Exception) -> Response | None:
             answer = error_answer(503)
         case InvalidBatch():
             answer = error_answer(400, f"{error.pointer}: {error.message}" if error.pointer else error.message)
+        case NotFound():
+            answer = error_answer(404, _sentence(error))
+        case Conflict():
+            answer = error_answer(409, _sentence(error))
         case Misconfigured():
-            answer = error_answer(_status(error), str(error))
+            answer = error_answer(400, _sentence(error))
         case ClientDisconnect():
             answer = error_answer(400, "The request ended before its body")
         case _:
@@ -107,9 +111,9 @@ def answer_for(error: Exception) -> Response | None:
     return answer
 
 
-def _status(error: SegsyncError) -> int:
-    """Of what records refuse: taken is 409, missing is 404, the rest is the asker's mistake."""
-    return {"Conflict": 409, "NotFound": 404}.get(type(error).__name__, 400)
+def _sentence(error: Misconfigured) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
 
 
 def fault_message(faults: Sequence[Mapping[str, Any]]) -> str:

@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self
 
 import anyio.to_thread
+from starlette.requests import Request
 
 from worker.api.rate_limits import RateLimits
 from worker.receiver.refusals import Refused
 from worker.records.directory import Directory
+from worker.records.projects import ProjectRecords
+from worker.records.tokens import TokenRecords
 from worker.settings import Settings
 from worker.sync.tasks import create_celery
 from worker.sync.wake_ups import WakeUpSender
@@ -35,10 +38,12 @@ class Service:
         self.settings = settings
         self.wiring = wiring or Wiring(settings)
         self.wake_ups = WakeUpSender(create_celery(settings))
+        self.projects = ProjectRecords(self.wiring.client)
+        self.tokens = TokenRecords(self.wiring.client)
         self.limits = RateLimits(
             self.wiring.client,
-            per_token=getattr(settings, "api_rate_limit", 0),
-            per_route=getattr(settings, "api_route_rate_limit", 0),
+            per_token=settings.api_rate_limit,
+            per_route=settings.api_route_rate_limit,
         )
         # Who may ask must not wait behind who has asked.
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="api-records")
@@ -68,7 +73,17 @@ class Service:
     def _look(self) -> Directory:
         with self._look_lock:
             self._next_look = None
+        self.tokens.tell_uses()
         return self.wiring.directory.fresh(0.0)
+
+    def last_used(self) -> dict[str, int]:
+        """When each token was last used (epoch ms), by its id, with what this process knows.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        self.tokens.tell_uses()
+        return self.tokens.last_used()
 
     def __enter__(self) -> Self:
         """Count one request more, or refuse it.
@@ -93,3 +108,9 @@ class Service:
         self.limits.close()
         self.wake_ups.close()
         self.wiring.close()
+
+
+async def the_service(request: Request) -> Service:
+    """The service, for handlers: ``service: Annotated[Service, Depends(the_service)]``."""
+    found: Service = request.app.state.service
+    return found

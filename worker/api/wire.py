@@ -41,7 +41,7 @@ Links = dict[str, Link]
 Key = Annotated[str, StringConstraints(pattern=KEY_PATTERN, max_length=LONGEST_KEY)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-Tags = Annotated[list[Tag], Field(max_length=100)]
+Tags = Annotated[list[Tag], Field(max_length=64)]
 
 ProjectKey = Annotated[str, Path(alias="projectKey", description="The project's key")]
 EnvironmentKey = Annotated[str, Path(alias="environmentKey", description="The environment's key")]
