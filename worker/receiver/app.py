@@ -197,6 +197,7 @@ class Receiver:
         self.appender.check_durability()
         self.wiring.directory.fresh(0.0)
         self.parsers.tell()
+        self.wiring.token_records.tell_uses()
         return read_pending(self.wiring.client)
 
 

@@ -6,6 +6,7 @@ import base64
 
 from worker.receiver.refusals import Refused
 from worker.records.directory import Directory, Environment, Token
+from worker.records.rights import may_on_some
 
 
 def read_token(authorization: str | None) -> str | None:
@@ -47,10 +48,19 @@ def authenticate(directory: Directory, authorization: str | None) -> Token:
 def authorize(directory: Directory, token: Token, environment_id: str) -> Environment:
     """The environment that a payload with this id, or alias, is for.
 
+    A token with statements of its own may write to some segments of it at least; to which: see ``segment_rights``.
+
     Raises:
         Refused: 403; there is none, or the token may not write to it.
     """
     environment = directory.environment(environment_id)
-    if environment is None or not token.may_write:
+    if environment is None or not _may_write(directory, token, environment):
         raise Refused(403, "The environment is unknown, or the token has no right to write to it", reason="rights")
     return environment
+
+
+def _may_write(directory: Directory, token: Token, environment: Environment) -> bool:
+    if token.role is not None:
+        return token.may_write
+    resource = directory.resource(environment.project_key, environment.environment_key)
+    return may_on_some(token, "updateIncluded", resource)

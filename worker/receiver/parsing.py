@@ -32,6 +32,7 @@ class Parsed(NamedTuple):
         payload: what they say; of one cohort alone, the members may be missing.
         environment: the environment that they are for.
         policy: what was to become of members that cannot be read.
+        token: with which it was sent.
     """
 
     manifest: Manifest
@@ -39,6 +40,7 @@ class Parsed(NamedTuple):
     payload: Payload
     environment: Environment
     policy: MemberPolicy
+    token: Token
 
 
 class Parsing:
@@ -71,12 +73,12 @@ class Parsing:
         else:
             environment = authorize(directory, token, payload.environment_id)
             policy = directory.policy(environment.environment_id, manifest.key)
-            return Parsed(manifest, body, payload, environment, policy)
+            return Parsed(manifest, body, payload, environment, policy, token)
         try:
             payload = await self._read_exactly(manifest, body, policy)
         except InvalidBatch as error:
             raise bad_request(error, environment.environment_id) from error
-        return Parsed(manifest, body, payload, environment, policy)
+        return Parsed(manifest, body, payload, environment, policy, token)
 
     async def _decode(self, manifest: Manifest, body: bytes) -> Payload:
         decode = partial(manifest.decoder.decode_fast, body, members=False)

@@ -29,6 +29,7 @@ from worker.receiver.facts import accepted_facts, refused_facts
 from worker.receiver.keeping import Keeper, Rejected
 from worker.receiver.parsing import SLOW_BODY_BYTES, Parsed, Parsing, in_thread, work
 from worker.receiver.refusals import Refused, bad_request, too_large, unusable_manifest
+from worker.receiver.segment_rights import SegmentRights
 from worker.receiver.state_server import StateServer
 from worker.records.directory import Directory, Token
 from worker.records.segment_keys import registration
@@ -90,6 +91,7 @@ class Webhook:
             manifest = self._manifest(key)
         except Refused as refused:
             return _refusal(key, refused)
+        self._wiring.token_records.note_use(token.id)
         body = b""
         try:
             body = await self._read(request)
@@ -216,9 +218,13 @@ class Webhook:
         environment_id = parsed.environment.environment_id
         cohort_ids = [cohort.cohort_id for cohort in payload.cohorts]
         segment_keys = wiring.segment_keys.remembered(environment_id, manifest.key, cohort_ids)
-        if segment_keys is None:
-            if (longest := max(map(len, cohort_ids))) > LONG_COHORT_ID:
-                _log.warning("cohort.long_id", integration=manifest.key, length=longest)
+        if segment_keys is None and (longest := max(map(len, cohort_ids))) > LONG_COHORT_ID:
+            _log.warning("cohort.long_id", integration=manifest.key, length=longest)
+        if parsed.token.role is None:
+            rights = SegmentRights(wiring, parsed.token, parsed.environment)
+            if segment_keys is None or not rights.suffice(segment_keys):
+                segment_keys = await in_thread(self._asking, rights.keys, manifest.key, cohort_ids)
+        elif segment_keys is None:
             allot = wiring.segment_keys.allot
             segment_keys = await in_thread(self._asking, allot, environment_id, manifest.key, cohort_ids)
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]

@@ -220,6 +220,9 @@ def _read_specifier(text: str) -> Resource:
         listed = tags.split(",") if semicolon else []
         if not all(_NAME.fullmatch(each) for each in (key, *listed)):
             raise ValueError("has a resource whose key or tag is not made of letters, digits, dots, dashes and *")
+        if listed and kind == "segment":
+            # Whoever denies something of tagged segments must not believe that it is denied.
+            raise ValueError("has a resource that names segments by tags, which nothing here looks at")
         parts.append(Part(kind, key, frozenset(listed)))
     return tuple(parts)
 

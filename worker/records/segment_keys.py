@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, cast
 
 import redis
 
@@ -34,6 +34,32 @@ local n = 2
 while redis.call('HSETNX', KEYS[2], ARGV[#ARGV] .. '-' .. n, ARGV[1]) == 0 do n = n + 1 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[#ARGV] .. '-' .. n)
 return ARGV[#ARGV] .. '-' .. n
+"""
+
+# KEYS: cohorts, segments. ARGV: for each cohort: itself, how many keys it would like, then each of them, behind "1" if
+# it may have it and "0" if not. All are allotted, or none: 'refused' when the key that one of them would get is not for
+# it (or all are taken, and it would get one that nobody has judged), 'again' when one has a key by now.
+_ALLOT_WHERE = """
+local at, chosen, taken = 1, {}, {}
+while at <= #ARGV do
+  local cohort, count, found = ARGV[at], tonumber(ARGV[at + 1]), nil
+  if redis.call('HEXISTS', KEYS[1], cohort) == 1 then return 'again' end
+  for i = at + 2, at + 2 * count, 2 do
+    local key = ARGV[i + 1]
+    local holder = redis.call('HGET', KEYS[2], key) or taken[key] or cohort
+    if not found and holder == cohort then
+      if ARGV[i] ~= '1' then return 'refused' end
+      found, taken[key], chosen[cohort] = key, cohort, key
+    end
+  end
+  if not found then return 'refused' end
+  at = at + 2 + 2 * count
+end
+for cohort, key in pairs(chosen) do
+  redis.call('HSET', KEYS[2], key, cohort)
+  redis.call('HSET', KEYS[1], cohort, key)
+end
+return 'allotted'
 """
 
 
@@ -81,12 +107,31 @@ class SegmentKeys:
                 wishes = wished_keys(integration_key, cohort_id)
                 pipe.eval(_ALLOT, 2, _cohorts_key(environment_id), key, cohort, *wishes)
             allotted = [found.decode() for found in pipe.execute()]
-        if len(self._remembered) >= _MOST_REMEMBERED:
-            self._remembered.clear()
-        for cohort_id, found in zip(cohort_ids, allotted, strict=True):
-            if len(cohort_id) <= _LONGEST_REMEMBERED:
-                self._remembered[environment_id, integration_key, cohort_id] = found
+        self._remember(environment_id, integration_key, zip(cohort_ids, allotted, strict=True))
         return allotted
+
+    def allot_where(
+        self, environment_id: str, integration_key: str, cohort_ids: Sequence[str], permitted: Callable[[str], bool]
+    ) -> Literal["allotted", "refused", "again"]:
+        """Allot keys to cohorts that have none, if each may have the key that it gets; else allot none. One round trip.
+
+        Returns:
+            What became of it; "again" when one of them has a key by now.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        arguments: list[str] = []
+        for cohort_id in dict.fromkeys(cohort_ids):
+            wishes = wished_keys(integration_key, cohort_id)
+            _, _, cohort = registration(environment_id, integration_key, cohort_id, "")
+            arguments += [cohort, str(len(wishes))]
+            for wish in wishes:
+                arguments += ["1" if permitted(wish) else "0", wish]
+        keys = (_cohorts_key(environment_id), _segments_key(environment_id))
+        with state_errors():
+            outcome = cast("bytes", self._client.eval(_ALLOT_WHERE, 2, *keys, *arguments)).decode()
+        return cast('Literal["allotted", "refused", "again"]', outcome)
 
     def find(self, environment_id: str, integration_key: str, cohort_ids: Sequence[str]) -> list[str | None]:
         """The cohorts' segment keys, None for each that has none yet; allots nothing.
@@ -97,7 +142,16 @@ class SegmentKeys:
         fields = [registration(environment_id, integration_key, cohort_id, "")[2] for cohort_id in cohort_ids]
         with state_errors():
             found = cast("list[bytes | None]", self._client.hmget(_cohorts_key(environment_id), fields))
-        return [None if key is None else key.decode() for key in found]
+        keys = [None if key is None else key.decode() for key in found]
+        self._remember(environment_id, integration_key, zip(cohort_ids, keys, strict=True))
+        return keys
+
+    def _remember(self, environment_id: str, integration_key: str, found: Iterable[tuple[str, str | None]]) -> None:
+        if len(self._remembered) >= _MOST_REMEMBERED:
+            self._remembered.clear()
+        for cohort_id, key in found:
+            if key is not None and len(cohort_id) <= _LONGEST_REMEMBERED:
+                self._remembered[environment_id, integration_key, cohort_id] = key
 
     def registered(self, environment_id: str) -> list[str]:
         """Every segment key ever allotted in the environment, in no order.
