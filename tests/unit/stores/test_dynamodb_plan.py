@@ -97,7 +97,7 @@ def read(
     reader = Reader(table)
     wanted = dict.fromkeys(add, True) | dict.fromkeys(remove, False)
     found = find_members(reader, wanted, everybody=everybody, chance=random.Random(seed))
-    left = [change_of(hashed, included=want, found=found.get(hashed)) for hashed, want in wanted.items()]
+    left = [change_of(hashed, "included", wanted=want, found=found.get(hashed)) for hashed, want in wanted.items()]
     return reader, wanted, sum(change is not None for change in left)
 
 
@@ -161,7 +161,7 @@ def test_planning_never_changes_the_outcome(data: st.DataObject) -> None:
     found = find_members(reader, wanted, everybody=data.draw(st.booleans()), chance=chance)
     removal = likely_removal(each for hashed, each in found.items() if not wanted[hashed])
     for hashed, want in wanted.items():
-        change = change_of(hashed, included=want, found=found.get(hashed), removal=removal)
+        change = change_of(hashed, "included", wanted=want, found=found.get(hashed), removal=removal)
         if change is not None:
             write(table, change)
 
@@ -204,7 +204,7 @@ def test_a_partition_that_is_known_to_be_large_is_not_looked_at_again_for_a_whil
         now[0] += wait_s
         reader, wanted = Reader(table), dict.fromkeys(names, True)
         found = find_members(reader, wanted, everybody=False, chance=random.Random(1), partition=partition)
-        assert all(is_right(found[name], included=True) for name in names)
+        assert all(is_right(found[name], wanted=True) for name in names)
         assert (reader.units > len(reader.asked)) == looks
 
 
@@ -290,7 +290,7 @@ def test_what_was_read_of_a_member_decides_how_it_is_written(
 ) -> None:
     [hashed] = hashes(1)
     for included, step in ((True, add), (False, remove)):
-        change = change_of(hashed, included=included, found=found, together=True)
+        change = change_of(hashed, "included", wanted=included, found=found, together=True)
         assert (None if change is None else change.step) == step
         assert change is None or change.together is (found is not None and step is not Step.TIDY)
         assert is_right(found, included) is (step is None or step is Step.TIDY)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from worker.model import DynamoDBStoreConfiguration
+from worker.model import DynamoDBStoreConfiguration, MemberList
 from worker.stores.dynamodb import reader as dynamodb_reader
 from worker.stores.dynamodb.plan import Found, ReadingGivenUp
 from worker.stores.dynamodb.reader import DynamoDBItemReader
@@ -70,9 +70,12 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def reader_of(
-    client: Any, consumed: ConsumedUnits | None = None, renew: Callable[[], None] = lambda: None
+    client: Any,
+    consumed: ConsumedUnits | None = None,
+    renew: Callable[[], None] = lambda: None,
+    of: MemberList = "included",
 ) -> DynamoDBItemReader:
-    return DynamoDBItemReader(client, CONFIGURATION, REF, consumed or ConsumedUnits(), renew)
+    return DynamoDBItemReader(client, CONFIGURATION, (REF, of), consumed or ConsumedUnits(), renew)
 
 
 def test_an_item_is_judged_by_the_two_sets_that_sdks_read() -> None:
@@ -91,6 +94,19 @@ def test_an_item_is_judged_by_the_two_sets_that_sdks_read() -> None:
         *(Found.ALONE, Found.IN, Found.IN, Found.OUT, Found.OUT, Found.BLANK, Found.OUT),
         Found.OUT,
     ]
+
+
+def test_an_item_is_judged_by_the_list_that_is_asked_about() -> None:
+    items = [
+        item("alone", excluded=[REF]),
+        item("among others", excluded=[REF, "b.g1"]),
+        item("included, too", included=[REF], excluded=[REF]),
+        item("included", included=[REF]),
+        item("blank"),
+    ]
+    members = ["alone", "among others", "included, too", "included", "blank", "nobody"]
+    found = reader_of(Scripted(100, items=items), of="excluded").get(context_hashes(members))
+    assert list(found.values()) == [Found.ALONE, Found.IN, Found.IN, Found.OUT, Found.BLANK, Found.OUT]
 
 
 def test_what_a_table_left_out_is_not_taken_for_absent(slept: list[float]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from worker.model import DynamoDBStoreConfiguration
+from worker.model import DynamoDBStoreConfiguration, MemberList
 from worker.stores.dynamodb.plan import Found, is_right
 from worker.stores.dynamodb.units import ConsumedUnits, units_of
 from worker.stores.layout import (
@@ -16,6 +17,7 @@ from worker.stores.layout import (
     DYNAMODB_INCLUDED,
     DYNAMODB_PARTITION_KEY,
     DYNAMODB_SORT_KEY,
+    MEMBER_LISTS,
     context_hash,
     dynamodb_user_namespace,
 )
@@ -27,16 +29,22 @@ if TYPE_CHECKING:
 _UNITS_OF_REFUSAL: Final = 1.0
 _UNITS_IN_TRANSACTION: Final = 2.0
 
-_ADD: Final = f"ADD {DYNAMODB_INCLUDED} :refs"
-_REMOVE: Final = f"DELETE {DYNAMODB_INCLUDED} :refs"
-_IS_IN: Final = f"contains({DYNAMODB_INCLUDED}, :ref)"
-_IS_ALONE: Final = f"{DYNAMODB_INCLUDED} = :refs AND attribute_not_exists({DYNAMODB_EXCLUDED})"
 _IS_BLANK: Final = f"attribute_not_exists({DYNAMODB_INCLUDED}) AND attribute_not_exists({DYNAMODB_EXCLUDED})"
-# A transaction does not tell what it has left of an item: there, an item that it would empty is another's to remove.
-_IS_IN_WITH_OTHERS: Final = f"{_IS_IN} AND (size({DYNAMODB_INCLUDED}) > :one OR attribute_exists({DYNAMODB_EXCLUDED}))"
-
-
 _IS_NEVER: Final = f"attribute_exists({DYNAMODB_PARTITION_KEY}) AND attribute_not_exists({DYNAMODB_PARTITION_KEY})"
+
+
+class Wish(NamedTuple):
+    """What shall become of a member: which lists to add it to, and which to remove it from; one list at least."""
+
+    add: tuple[MemberList, ...] = ()
+    remove: tuple[MemberList, ...] = ()
+
+
+@cache
+def wish_of(included: bool | None, excluded: bool | None) -> Wish:
+    """Whether a member shall be in each list; None for a list that nothing is said of."""
+    said = tuple(zip(MEMBER_LISTS, (included, excluded), strict=True))
+    return Wish(tuple(of for of, wanted in said if wanted), tuple(of for of, wanted in said if wanted is False))
 
 
 class Step(Enum):
@@ -53,44 +61,62 @@ class Change:
     """What is to be done for one member, and how far it got.
 
     Attributes:
+        wish: what shall become of it. With two lists in it, there is one request for both, and never in company.
         together: it may go in one transaction with others.
-        changed: the member was really added or removed.
+        changed: the lists that the member was really added to or removed from.
         conflicts: how often a transaction of somebody else's was in its way.
     """
 
     hashed: str
     step: Step
+    wish: Wish
     together: bool = False
-    changed: bool = False
+    changed: tuple[MemberList, ...] = ()
     conflicts: int = 0
 
 
-_NOBODY: Final = Change(context_hash(""), Step.REMOVE)
+_NOBODY: Final = Change(context_hash(""), Step.REMOVE, Wish())
 
 
 def change_of(
-    hashed: bytes, *, included: bool, found: Found | None, removal: Step = Step.REMOVE, together: bool = False
+    hashed: bytes,
+    of: MemberList,
+    *,
+    wanted: bool,
+    found: Found | None,
+    removal: Step = Step.REMOVE,
+    together: bool = False,
 ) -> Change | None:
-    """What is to be done for a member; None when it is as it shall be.
+    """What is to be done for a member in one list; None when it is as it shall be.
 
     Args:
         hashed: the context.
-        included: whether it shall be included.
+        of: the list.
+        wanted: whether it shall be in it.
         found: what was read of it, if anything.
         removal: the first step for somebody to be removed of whom nothing was read.
         together: whether it may go together with others; not if nothing was read: its condition may fail.
     """
-    if found is Found.BLANK and not included:
-        return Change(hashed.decode(), Step.TIDY)
-    if is_right(found, included):
+    wish = wish_of(wanted, None) if of == "included" else wish_of(None, wanted)
+    if found is Found.BLANK and not wanted:
+        return Change(hashed.decode(), Step.TIDY, wish)
+    if is_right(found, wanted):
         return None
-    if included:
+    if wanted:
         step = Step.ADD
     elif found is None:
         step = removal
     else:
         step = Step.REMOVE_ITEM if found is Found.ALONE else Step.REMOVE
-    return Change(hashed.decode(), step, together=together and found is not None)
+    return Change(hashed.decode(), step, wish, together=together and found is not None)
+
+
+def change_of_both(hashed: bytes, *, included: bool, excluded: bool) -> Change:
+    """What is to be done for a member of whom a patch says something in both lists.
+
+    There are few: nobody is read for it.
+    """
+    return Change(hashed.decode(), Step.ADD if included or excluded else Step.REMOVE, wish_of(included, excluded))
 
 
 def likely_removal(found: Iterable[Found]) -> Step:
@@ -126,17 +152,17 @@ class Changes:
     def send(self, change: Change) -> bool:
         """Send the one request that a change needs next; returns whether it is complete."""
         if change.step is Step.ADD:
-            # Not UPDATED_OLD: whether it tells of a set that ADD left as it was is not documented.
-            before = self._update(change, _ADD, self._refs, ReturnValues="ALL_OLD")
-            change.changed = self._segment_ref not in before.get(DYNAMODB_INCLUDED, {}).get("SS", ())
+            # Whatever is removed from the other list, the item does not become empty.
+            self._note_changes(change, self._update(change, self._refs))
             return True
         try:
             if change.step is Step.REMOVE:
                 return self._remove(change)
             # Under its condition a late copy of a DeleteItem does no more harm than one of an UpdateItem.
             removes_item = change.step is Step.REMOVE_ITEM
-            self._delete(change, _IS_ALONE if removes_item else _IS_BLANK, self._refs if removes_item else None)
-            change.changed = change.changed or removes_item
+            condition = _words_of(change.wish).is_alone if removes_item else _IS_BLANK
+            self._delete(change, condition, self._refs if removes_item else None)
+            change.changed = change.wish.remove if removes_item else change.changed
         except self._client.exceptions.ConditionalCheckFailedException as fault:
             self._consumed.count(write=_UNITS_OF_REFUSAL)
             if change.step is Step.REMOVE_ITEM:
@@ -154,7 +180,7 @@ class Changes:
         # At the least: emulators tell of one item alone, or of none.
         self._consumed.count(write=max(units_of(answer), _UNITS_IN_TRANSACTION * len(changes)))
         for change in changes:
-            change.changed = True  # which is what the conditions say
+            change.changed = change.wish.add or change.wish.remove  # which is what the conditions say
 
     def count_cancelled(self, changes: int) -> None:
         """A transaction of so many changes came to nothing, which DynamoDB charges for as well."""
@@ -173,29 +199,36 @@ class Changes:
 
     def _remove(self, change: Change) -> bool:
         # Without a condition, DELETE creates an empty item for a context that has none.
-        after = self._update(
+        before = self._update(
             change,
-            _REMOVE,
             self._refs | self._ref,
-            ConditionExpression=_IS_IN,
-            ReturnValues="ALL_NEW",
+            ConditionExpression=_words_of(change.wish).is_in,
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-        change.changed = True
+        self._note_changes(change, before)
         change.step = Step.TIDY
-        return DYNAMODB_INCLUDED in after or DYNAMODB_EXCLUDED in after
+        return sum(map(len, before.values())) > len(change.changed)  # something is left
 
-    def _update(self, change: Change, expression: str, values: Any, **more: Any) -> dict[str, Any]:
+    def _note_changes(self, change: Change, before: dict[MemberList, Sequence[str]]) -> None:
+        wish = change.wish
+        added = (of for of in wish.add if self._segment_ref not in before[of])
+        change.changed = (*added, *(of for of in wish.remove if self._segment_ref in before[of]))
+
+    def _update(self, change: Change, values: Any, **more: Any) -> dict[MemberList, Sequence[str]]:
+        """Send an update, and return what stood in each set before it."""
         answer = self._client.update_item(
             TableName=self._table,
             Key=self._key(change),
-            UpdateExpression=expression,
+            UpdateExpression=_words_of(change.wish).update,
             ExpressionAttributeValues=values,
+            # Not UPDATED_OLD: whether it tells of a set that ADD left as it was is not documented.
+            ReturnValues="ALL_OLD",
             ReturnConsumedCapacity="TOTAL",
             **more,
         )
         self._counted(answer)
-        return dict(answer.get("Attributes", {}))
+        before: Any = answer.get("Attributes", {})
+        return {of: before.get(of, {}).get("SS", ()) for of in MEMBER_LISTS}
 
     def _delete(self, change: Change, condition: str, values: Any) -> None:
         self._counted(
@@ -210,17 +243,19 @@ class Changes:
 
     def _in_transaction(self, change: Change) -> dict[str, Any]:
         request: dict[str, Any] = {"TableName": self._table, "Key": self._key(change)}
+        words = _words_of(change.wish)
         if change.step is Step.REMOVE_ITEM:
-            return {"Delete": request | {"ConditionExpression": _IS_ALONE, "ExpressionAttributeValues": self._refs}}
+            alone = {"ConditionExpression": words.is_alone, "ExpressionAttributeValues": self._refs}
+            return {"Delete": request | alone}
         values: dict[str, Any] = self._refs | self._ref
         if change.step is Step.ADD:
-            expression, condition = _ADD, f"NOT {_IS_IN}"
+            condition = f"NOT {words.is_in}"
         else:
-            expression, condition, values = _REMOVE, _IS_IN_WITH_OTHERS, values | {":one": {"N": "1"}}
+            condition, values = words.is_in_with_others, values | {":one": {"N": "1"}}
         return {
             "Update": request
             | {
-                "UpdateExpression": expression,
+                "UpdateExpression": words.update,
                 "ConditionExpression": condition,
                 "ExpressionAttributeValues": values,
             }
@@ -231,6 +266,31 @@ class Changes:
 
     def _counted(self, answer: Any) -> None:
         self._consumed.count(write=units_of(answer))
+
+
+class _Words(NamedTuple):
+    """Expressions of a wish; the last two only where it is about one list."""
+
+    update: str
+    is_in: str
+    is_alone: str
+    is_in_with_others: str
+
+
+@cache
+def _words_of(wish: Wish) -> _Words:
+    lists = wish.add + wish.remove
+    of, other = lists[0], DYNAMODB_EXCLUDED if lists[0] == DYNAMODB_INCLUDED else DYNAMODB_INCLUDED
+    clauses = (("ADD", wish.add), ("DELETE", wish.remove))
+    update = " ".join(f"{verb} {', '.join(f'{each} :refs' for each in sets)}" for verb, sets in clauses if sets)
+    return _Words(
+        update,
+        is_in=" OR ".join(f"contains({each}, :ref)" for each in lists),
+        is_alone=f"{of} = :refs AND attribute_not_exists({other})",
+        # A transaction does not tell what it has left of an item: there, an item that it would empty is another's to
+        # remove.
+        is_in_with_others=f"contains({of}, :ref) AND (size({of}) > :one OR attribute_exists({other}))",
+    )
 
 
 def _is_blank(item: Any) -> bool:

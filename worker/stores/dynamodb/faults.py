@@ -86,11 +86,12 @@ _STALE = {
     "MissingAuthenticationTokenException",
     "UnrecognizedClientException",
 }
+_NO_SET = "the attribute included or excluded of its item is no string set; see who else writes there"
 # What DynamoDB says of one item, and what that means to a person.
 _OF_ITEMS = {
     "item size": "its item is full: DynamoDB takes 400 KB for one context; take it out of segments that nobody needs",
-    "incorrect data type": "the attribute included of its item is no string set; see who else writes there",
-    "type mismatch for attribute": "the attribute included of its item is no string set; see who else writes there",
+    "incorrect data type": _NO_SET,
+    "type mismatch for attribute": _NO_SET,
 }
 _FULL_PARTITION = "a local secondary index limits all contexts together to 10 GB; use a table without one"
 _UNEXPLAINED = "DynamoDB refuses its item (ValidationException), and not others; see who else writes there"

@@ -51,12 +51,12 @@ _RANKS: Final = {ord(letter): rank for rank, letter in enumerate(_ALPHABET)}
 
 
 class Found(Enum):
-    """How a context's item stands to a segment."""
+    """How a context's item stands to one list of a segment."""
 
-    OUT = auto()  # it does not include it, or there is no item
+    OUT = auto()  # it is not in the list, or there is no item
     BLANK = auto()  # it includes and excludes nothing at all: what removals of older versions have left
     IN = auto()
-    ALONE = auto()  # it includes it, and there is nothing else in it that an SDK reads
+    ALONE = auto()  # it is in the list, and there is nothing else in it that an SDK reads
 
 
 class Page(NamedTuple):
@@ -78,7 +78,7 @@ class ReadingGivenUp(Exception):
 
 
 class ItemReader(Protocol):
-    """Consistent reads of one segment's membership."""
+    """Consistent reads of one list of a segment."""
 
     def query(self, after: bytes, items: int) -> Page:
         """The next items of the partition behind a sort key. Raises ReadingGivenUp."""
@@ -117,7 +117,7 @@ def find_members(
 
     Args:
         reader: reads the table.
-        wanted: context hash -> whether it shall be included; in the patch's order.
+        wanted: context hash -> whether it shall be in the list; in the patch's order.
         everybody: read all of them, whether it pays or not.
         chance: picks whom to look at first.
         partition: what was found out of it by earlier patches.
@@ -132,9 +132,9 @@ def find_members(
     return known.found
 
 
-def is_right(found: Found | None, included: bool) -> bool:
+def is_right(found: Found | None, wanted: bool) -> bool:
     """Whether a member is known to be as it shall be."""
-    return found is not None and (found in (Found.IN, Found.ALONE)) is included
+    return found is not None and (found in (Found.IN, Found.ALONE)) is wanted
 
 
 def place_of(sort_key: bytes) -> float:
@@ -165,8 +165,8 @@ class _Known:
 
     def note(self, hashed: bytes, found: Found) -> None:
         """A member was read; the probe's are read once more by a Query that passes over them."""
-        included = self.wanted[hashed]
-        self._right += is_right(found, included) - is_right(self.found.get(hashed), included)
+        wanted = self.wanted[hashed]
+        self._right += is_right(found, wanted) - is_right(self.found.get(hashed), wanted)
         self.found[hashed] = found
 
     def unknown(self) -> list[bytes]:

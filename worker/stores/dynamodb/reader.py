@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore.exceptions import ClientError
 
-from worker.model import DynamoDBStoreConfiguration
+from worker.model import DynamoDBStoreConfiguration, MemberList
 from worker.stores.dynamodb.faults import is_throttled
 from worker.stores.dynamodb.plan import Found, Page, ReadingGivenUp
 from worker.stores.dynamodb.units import ConsumedUnits, units_of
@@ -36,20 +36,21 @@ _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4)
 
 
 class DynamoDBItemReader:
-    """An ``ItemReader``. Raises what boto3 raises, but for reads that are throttled, and what ``renew`` raises."""
+    """An ``ItemReader`` of one list. Raises what boto3 raises, but for throttled reads, and what ``renew`` raises."""
 
     def __init__(
         self,
         client: DynamoDBClient,
         configuration: DynamoDBStoreConfiguration,
-        segment_ref: str,
+        segment: tuple[str, MemberList],
         consumed: ConsumedUnits,
         renew: Callable[[], None],
     ) -> None:
         self._client = client
         self._table = configuration.tableName
         self._namespace = {"S": dynamodb_user_namespace(configuration.prefix)}
-        self._ref = segment_ref
+        self._ref, self._of = segment
+        self._other = DYNAMODB_EXCLUDED if self._of == DYNAMODB_INCLUDED else DYNAMODB_INCLUDED
         self._consumed = consumed
         self._renew = renew
         self._patience_s = _PATIENCE_S
@@ -143,13 +144,13 @@ class DynamoDBItemReader:
         return units
 
     def _judge(self, item: dict[str, Any]) -> tuple[bytes, Found]:
-        included = item.get(DYNAMODB_INCLUDED)
-        refs = () if included is None else included.get("SS", ())
+        members = item.get(self._of)
+        refs = () if members is None else members.get("SS", ())
         hashed = _sort_key(item)
         if self._ref in refs:
-            alone = len(refs) == 1 and DYNAMODB_EXCLUDED not in item
+            alone = len(refs) == 1 and self._other not in item
             return hashed, Found.ALONE if alone else Found.IN
-        blank = included is None and DYNAMODB_EXCLUDED not in item
+        blank = members is None and self._other not in item
         return hashed, Found.BLANK if blank else Found.OUT
 
 

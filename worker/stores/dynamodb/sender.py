@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from worker.model import RefusedMember
-from worker.stores.dynamodb.changes import Change, Changes, Step
+from worker.model import MemberList, RefusedMember
+from worker.stores.dynamodb.changes import Change, Changes
 from worker.stores.dynamodb.client import IN_FLIGHT
 from worker.stores.dynamodb.faults import Refusal, Told, is_conflict, is_throttled, refusal_of, verdicts_of
 from worker.stores.dynamodb.pace import Pace
@@ -57,8 +57,8 @@ class Sent:
         throttled: the last fault of that kind.
     """
 
-    added: int = 0
-    removed: int = 0
+    added: Counter[MemberList] = field(default_factory=Counter)
+    removed: Counter[MemberList] = field(default_factory=Counter)
     taken: int = 0
     refused: list[RefusedMember] = field(default_factory=list)
     unexplained: list[ClientError] = field(default_factory=list)
@@ -188,10 +188,8 @@ class Sender:
         with self._lock:
             self.sent.taken += len(portion)
             for change in portion:
-                if change.changed and change.step is Step.ADD:
-                    self.sent.added += 1
-                elif change.changed:
-                    self.sent.removed += 1
+                for of in change.changed:
+                    (self.sent.added if of in change.wish.add else self.sent.removed)[of] += 1
 
     def _refused(self, fault: ClientError, refusal: Refusal, change: Change) -> None:
         with self._lock:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.model import DynamoDBStoreConfiguration, MemberList, SegmentPatch, WriteCounts
-from worker.stores.dynamodb.changes import Change, Changes, change_of, likely_removal
+from worker.stores.dynamodb.changes import Change, Changes, change_of, change_of_both, likely_removal
 from worker.stores.dynamodb.faults import Told
 from worker.stores.dynamodb.pace import Pace
 from worker.stores.dynamodb.plan import Found, PartitionCost, find_members
@@ -63,32 +64,58 @@ class DynamoDBWriteSession:
         """See ``WriteSession``: there is nothing to do."""
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
-        """See ``WriteSession``. Counts are exact in both modes: every reply or condition tells what it changed."""
-        wanted = dict.fromkeys(context_hashes(patch.add), True) | dict.fromkeys(context_hashes(patch.remove), False)
-        found = self._find(patch.segment_ref, wanted, before_window)
-        removal = likely_removal(each for hashed, each in found.items() if not wanted[hashed])
-        changes = (
-            change_of(hashed, included=included, found=found.get(hashed), removal=removal, together=self._together)
-            for hashed, included in wanted.items()
+        """See ``WriteSession``. Counts are exact in both modes: every reply or condition tells what it changed.
+
+        A context's lists are one item. Who stands in both is written by one request, for one unit, and a transaction,
+        which may name an item once, never has both.
+        """
+        included = dict.fromkeys(context_hashes(patch.add), True) | dict.fromkeys(context_hashes(patch.remove), False)
+        excluded = dict.fromkeys(context_hashes(patch.add_excluded), True)
+        excluded |= dict.fromkeys(context_hashes(patch.remove_excluded), False)
+        of_both = [
+            change_of_both(hashed, included=included.pop(hashed), excluded=excluded.pop(hashed))
+            for hashed in included.keys() & excluded.keys()
+        ]
+        changes = chain(
+            self._plan(patch.segment_ref, "included", included, before_window),
+            self._plan(patch.segment_ref, "excluded", excluded, before_window),
+            of_both,
         )
-        sent = self._send(patch.segment_ref, (change for change in changes if change is not None), before_window)
-        return WriteCounts(sent.added, sent.removed, tuple(sent.refused))
+        sent = self._send(patch.segment_ref, changes, before_window)
+        return WriteCounts(
+            added=sent.added["included"],
+            removed=sent.removed["included"],
+            refused=tuple(sent.refused),
+            added_excluded=sent.added["excluded"],
+            removed_excluded=sent.removed["excluded"],
+        )
 
     def remove_hashes(
-        self,
-        segment_ref: str,
-        hashes: Sequence[bytes],
-        before_window: BeforeWindow,
-        of: MemberList = "included",  # noqa: ARG002
+        self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"
     ) -> int:
         """See ``WriteSession``. Strays were just read by a scan, so nothing is read first."""
-        changes = (change_of(hashed, included=False, found=None) for hashed in dict.fromkeys(proved_hashes(hashes)))
-        return self._send(segment_ref, (change for change in changes if change is not None), before_window).removed
+        changes = (change_of(hashed, of, wanted=False, found=None) for hashed in dict.fromkeys(proved_hashes(hashes)))
+        sent = self._send(segment_ref, (change for change in changes if change is not None), before_window)
+        return sent.removed[of]
 
-    def _find(self, segment_ref: str, wanted: dict[bytes, bool], before_window: BeforeWindow) -> dict[bytes, Found]:
+    def _plan(
+        self, segment_ref: str, of: MemberList, wanted: dict[bytes, bool], before_window: BeforeWindow
+    ) -> Iterator[Change]:
+        """What is to be done in one list, after reading what it pays to read."""
+        found = self._find((segment_ref, of), wanted, before_window) if wanted else {}
+        removal = likely_removal(each for hashed, each in found.items() if not wanted[hashed])
+        changes = (
+            change_of(hashed, of, wanted=each, found=found.get(hashed), removal=removal, together=self._together)
+            for hashed, each in wanted.items()
+        )
+        return (change for change in changes if change is not None)
+
+    def _find(
+        self, segment: tuple[str, MemberList], wanted: dict[bytes, bool], before_window: BeforeWindow
+    ) -> dict[bytes, Found]:
         # Transactions are planned in full: their conditions then seldom fail, which would undo a hundred members each.
         renew = _Renewal(before_window)
-        reader = DynamoDBItemReader(self._client, self._configuration, segment_ref, self._consumed, renew)
+        reader = DynamoDBItemReader(self._client, self._configuration, segment, self._consumed, renew)
         with self._answered():
             return find_members(
                 reader,
