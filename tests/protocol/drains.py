@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import slot as script
 from slot import Taken
-from world import Scenario, Store, Worker, World, Write, base, fold
+from world import Compaction, Scenario, Store, Worker, World, Write, base, fold, reset_after
 
 Steps = Iterator[tuple[str, World]]
 
@@ -60,6 +60,8 @@ def drain_steps(scenario: Scenario, world: World, number: int) -> Steps:
         yield from _take(scenario, world, number)
     elif worker.step == "read":
         yield from _read(scenario, world, number)
+    elif worker.step == "importing":
+        yield from _commit_import(scenario, world, number)
     elif worker.step == "parsed":
         slot, refused = world.slot, False
         for place in worker.doomed:
@@ -151,6 +153,14 @@ def _read(scenario: Scenario, world: World, number: int) -> Steps:
     if live is None:
         yield _read_base(scenario, world, number)
         return
+    upto = slot.last
+    imports = sorted(place for place in slot.imports if place > worker.position)
+    if imports and rules.imports_are_read_from_the_snapshot:
+        upto = max(script.between(slot, worker.position, imports[0]), default=0)
+        if not upto:
+            yield _fold_import(scenario, world, number, imports[0])
+            return
+        live = [place for place in live if place <= upto]
     numbers = {place: batch for place, batch, _ in world.places}
     late = slot.late - slot.dead
     poison = [p for p in live if scenario.batches[numbers[p]].kind == "poison" and p not in late]
@@ -163,7 +173,7 @@ def _read(scenario: Scenario, world: World, number: int) -> Steps:
         )
         after = worker._replace(
             step="parsed" if doomed else "write",
-            upto=slot.last,
+            upto=upto,
             todo=todo,
             doomed=tuple(doomed),
             basing=False,
@@ -173,6 +183,34 @@ def _read(scenario: Scenario, world: World, number: int) -> Steps:
         )
         what = f", kills {doomed}" if doomed else ""
         yield f"{worker.token} reads {live}{what}", with_worker(world, number, after)
+
+
+def _fold_import(scenario: Scenario, world: World, number: int, place: int) -> tuple[str, World]:
+    """Make the snapshot that has the import that comes next, and everything before it."""
+    worker, slot = world.workers[number], world.slot
+    merged = frozenset(late for late in slot.late - slot.dead if late <= place)
+    live = {at for at in slot.stream if at <= place} - slot.dead | merged
+    told = [(at, batch) for at, batch, _ in world.places if at in live]
+    content = fold(scenario, told, world.content, world.reset)
+    passed = frozenset(at for at in slot.dead if at <= place)
+    draft = script.Draft(slot.snapshot, place, slot.floor, merged, passed)
+    made = Compaction(draft, content, reset_after(scenario, told, world.reset))
+    after = with_worker(world, number, worker._replace(step="importing", made=made))
+    return f"{worker.token} folds the import at {place}: {content}", after
+
+
+def _commit_import(scenario: Scenario, world: World, number: int) -> Steps:
+    """Whoever commits it need not have the lease any more. Where it is refused, its cursor may have gone back: it ends."""
+    worker, made = world.workers[number], world.workers[number].made
+    assert made is not None
+    slot, done = script.commit(world.slot, world.slot.snapshot + 1, made.draft, rules=scenario.rules)
+    if not done and world.slot.snapshot == made.draft.seen:
+        yield from release(scenario, world, number, "cannot commit the import, and releases", clean=True)
+        return
+    after = with_worker(world._replace(slot=slot), number, worker._replace(step="read", made=None))
+    if done:
+        after = after._replace(content=made.content, reset=made.reset)
+    yield f"{worker.token} commits the import at {made.draft.upto}: {done}", after
 
 
 def _read_base(scenario: Scenario, world: World, number: int) -> tuple[str, World]:

@@ -130,6 +130,8 @@ def canonical(scenario: Scenario, world: World) -> World:
             tokens.add(worker.token)
             tokens.update(worker.fenced)
             snapshots.add(worker.base)
+            if worker.made:
+                snapshots.add(worker.made.draft.seen)
             lives.add(worker.incarnation)
             runs.add(worker.process)
     for token, _, _ in world.late:
@@ -167,6 +169,7 @@ def canonical(scenario: Scenario, world: World) -> World:
         world.faults,
         world.notes,
         world.appended,
+        world.reset,
     )
 
 
@@ -216,7 +219,8 @@ def _renamed_worker(worker: Worker, epoch: int, names: _Names) -> Worker:
     stale = -1 if token and worker.epoch != epoch else 0
     base, life, run = names.snapshots[worker.base], names.lives[worker.incarnation], names.runs[worker.process]
     fenced = tuple([names.tokens[token] for token in worker.fenced])
-    before = (worker.token, worker.epoch, worker.base, worker.incarnation, worker.process, worker.fenced)
-    if before == (token, stale, base, life, run, fenced):
+    made = worker.made and _renamed_compaction(worker.made, names)
+    before = (worker.token, worker.epoch, worker.base, worker.incarnation, worker.process, worker.fenced, worker.made)
+    if before == (token, stale, base, life, run, fenced, made):
         return worker
-    return worker._replace(token=token, epoch=stale, base=base, incarnation=life, process=run, fenced=fenced)
+    return worker._replace(token=token, epoch=stale, base=base, incarnation=life, process=run, fenced=fenced, made=made)

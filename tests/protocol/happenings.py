@@ -5,7 +5,7 @@ from __future__ import annotations
 import slot as script
 from audits import audit_steps
 from drains import Steps, drain_steps, new_life, spent, with_store, with_worker, with_write
-from world import Compaction, Content, Scenario, Store, Worker, World, fold
+from world import Compaction, Content, Scenario, Store, Worker, World, fold, reset_after
 
 
 def steps(scenario: Scenario, world: World) -> Steps:
@@ -33,7 +33,7 @@ def _append(scenario: Scenario, world: World) -> Steps:
         if scenario.batches[number].kind != "rejected":
             break
     batch = scenario.batches[number]
-    slot, _ = script.append(world.slot, batch.stamp, scenario.rules)
+    slot, _ = script.append(world.slot, batch.stamp, scenario.rules, imports=batch.kind == "replace")
     place = slot.stream[-1]
     if batch.kind == "dead":
         slot = slot._replace(dead=slot.dead | {place})
@@ -123,7 +123,7 @@ def _compactions(scenario: Scenario, world: World) -> Steps:
         )
         after = world._replace(slot=slot, compactions=(*rest[:number], None, *rest[number + 1 :]))
         if done:
-            after = after._replace(content=compaction.content)
+            after = after._replace(content=compaction.content, reset=compaction.reset)
         yield f"compactor {number} commits a snapshot at {compaction.draft.upto}: {done}", after
     for place in world.slot.dead if scenario.floors else ():
         slot, gone = script.forget(world.slot, place)
@@ -135,12 +135,15 @@ def _compactions(scenario: Scenario, world: World) -> Steps:
 def _snapshots(scenario: Scenario, world: World) -> list[Compaction]:
     slot = world.slot
     upto = max(script.limit(slot, scenario.bound), slot.trimmed)
+    if any(place <= upto for place in slot.imports):  # a drain's to fold, that comes to it
+        upto = max([slot.trimmed, *script.between(slot, slot.trimmed, min(slot.imports))])
     merged = frozenset(place for place in slot.late - slot.dead if place <= upto)
     if upto == slot.trimmed and not merged:
         return []
     live = {place for place in slot.stream if place <= upto} - slot.dead | merged
     told = [(place, number) for place, number, _ in world.places if place in live]
-    whole = fold(scenario, told, world.content)
+    whole = fold(scenario, told, world.content, world.reset)
+    reset = reset_after(scenario, told, world.reset)
     passed = frozenset(place for place in slot.dead if place <= upto)
     floors = {slot.floor}
     if scenario.floors:
@@ -148,7 +151,9 @@ def _snapshots(scenario: Scenario, world: World) -> list[Compaction]:
         places = {at for place, _, _ in world.places for at in (place, place + 1)}
         floors |= {at for at in places if slot.floor < at <= upto}
     drafts = [script.Draft(slot.snapshot, upto, floor, merged, passed) for floor in floors]
-    return [Compaction(draft, _kept(scenario, whole, draft.floor)) for draft in drafts]
+    return [
+        Compaction(draft, _kept(scenario, whole, draft.floor), reset if reset >= draft.floor else 0) for draft in drafts
+    ]
 
 
 def _kept(scenario: Scenario, whole: Content, floor: int) -> Content:

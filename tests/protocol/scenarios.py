@@ -25,6 +25,15 @@ _CLOCK_BACK = (Batch(2, ((0, 1),)), Batch(5, ((1, 1),), "rejected"), Batch(3, ((
 _OUT_IN = (Batch(2, ((0, 0),)), Batch(4, ((0, 1),)))
 _FICKLE = (Batch(2, ((0, 1),), "fickle"),)
 
+# A replace: the first member is out, the second stays; what comes after it decides as ever.
+_REPLACE = (Batch(2, ((0, 1), (1, 1))), Batch(4, ((1, 1),), "replace"))
+_REPLACE_THEN = (*_REPLACE, Batch(6, ((0, 1),)))
+_REPLACE_TWICE = (Batch(2, ((0, 1),)), Batch(4, ((1, 1),), "replace"), Batch(6, ((0, 1),), "replace"))
+# Somebody of whom the log knew nothing when the replace was folded is added by a replay at a place before it.
+_REPLAY_BEFORE_REPLACE = (Batch(1, ((1, 1),)), Batch(2, ((0, 1),), "rejected"), Batch(4, ((1, 1),), "replace"))
+_DEAD_BEFORE_REPLACE = (Batch(2, ((0, 1), (1, 1)), "dead"), Batch(4, ((1, 1),), "replace"))
+_REPLAY_AFTER_REPLACE = (Batch(2, ((0, 1),)), Batch(4, (), "replace"), Batch(6, ((0, 1),), "rejected"))
+
 _STALE_LEASE = Scenario(_IN_OUT, Faults(expiries=2))
 _TIMEOUT = Scenario(_IN_OUT, Faults(timeouts=1))
 _REPLAY = Scenario(_DEAD, Faults(replays=1, expiries=1))
@@ -54,6 +63,8 @@ _SWAP = Scenario(_AFTER, Faults(swaps=1), identity=True)
 _FAILOVER = Scenario(_APART, Faults(failovers=1, ticks=2), workers=(0,), identity=True)
 _OLD_PRIMARY = Scenario(_IN, Faults(failovers=1, ticks=1), identity=True)
 _FAILOVER_AFTER_REPLAY = Scenario(_EARLIEST, Faults(failovers=1, ticks=2, replays=1), workers=(0,), identity=True)
+_LAGGING_REPLACE = Scenario(_REPLACE, Faults(), workers=(0, 1))
+_RESET = Scenario(_REPLAY_BEFORE_REPLACE, Faults(replays=1, compactions=1), floors=True)
 _SKIPS = Scenario(_IN_OUT, Faults(expiries=1, timeouts=1), skips=True)
 
 HOLDS: dict[str, Scenario] = {
@@ -96,6 +107,37 @@ HOLDS: dict[str, Scenario] = {
         bound="none",
         commit_bound="none",
     ),
+    "a replace, a lost lease and a time-out": Scenario(_REPLACE_THEN, Faults(expiries=1, timeouts=1)),
+    "a replace and kills": Scenario(_REPLACE_THEN, Faults(kills=2)),
+    "a replace, a second store and a kill": Scenario(_REPLACE, Faults(kills=1), workers=(0, 1)),
+    "a replace that two stores come to at once": _LAGGING_REPLACE,
+    "two replaces and a second store": Scenario(_REPLACE_TWICE, Faults(kills=1), workers=(0, 1)),
+    "a replace, a snapshot and a replay before it": _RESET,
+    "a replace, a second store and a replay before it": Scenario(
+        _REPLAY_BEFORE_REPLACE, Faults(replays=1, compactions=1), workers=(0, 1), floors=True
+    ),
+    "a replace and a dead entry that is replayed": Scenario(
+        _DEAD_BEFORE_REPLACE, Faults(replays=1, expiries=1, kills=1)
+    ),
+    "a replace, a dead entry that is replayed or expires, and a snapshot": Scenario(
+        _DEAD_BEFORE_REPLACE, Faults(replays=1, compactions=1, kills=1), floors=True
+    ),
+    "a replace and a replay after it": Scenario(_REPLAY_AFTER_REPLACE, Faults(replays=1, kills=1)),
+    "a replace that is read in chunks, and a replay": Scenario(
+        _REPLAY_BEFORE_REPLACE, Faults(replays=1, pauses=1, kills=1), workers=(0,), chunked=True
+    ),
+    "a replace that is read in chunks while the snapshot is replaced": Scenario(
+        _REPLACE_TWICE,
+        Faults(compactions=1, pauses=1),
+        workers=(0, 1),
+        chunked=True,
+        floors=True,
+        bound="first",
+        commit_bound="first",
+    ),
+    "a replace and a failover": Scenario(_REPLACE, Faults(failovers=1, ticks=1), workers=(0,), identity=True),
+    "a replace and a wiped store": Scenario(_REPLACE, Faults(wipes=1), workers=(0,), identity=True),
+    "a replace and a rebuild": Scenario(_REPLACE, Faults(rebuilds=1, timeouts=1)),
     "a rebuild, a lost lease and a time-out": Scenario(_AFTER, Faults(rebuilds=1, expiries=1, timeouts=1)),
     "an audit, a replay and a time-out": _AUDIT,
     "an audit, a replay and a lost lease": Scenario(_BELOW, Faults(replays=1, expiries=1), held=(1, 1)),
@@ -146,6 +188,9 @@ NEEDED: dict[str, Scenario] = {
     "progress_is_of_one_snapshot": _NEW_CHUNKS,
     "progress_is_forgotten_on_rewind": _CHUNKS,
     "progress_checks_epoch": _CHUNKS,
+    "imports_are_read_from_the_snapshot": _LAGGING_REPLACE,
+    "replaced_members_stay": _LAGGING_REPLACE,
+    "resets_stay": _RESET,
     "cursor_carries_incarnation": _WIPE,
     "void_removes_strays": _SWAP,
     "audit_marks_from_the_start": _AUDIT,

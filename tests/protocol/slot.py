@@ -47,6 +47,10 @@ class Rules:
     progress_is_of_one_snapshot: bool = True
     progress_is_forgotten_on_rewind: bool = True
     progress_checks_epoch: bool = True
+    # Imports
+    imports_are_read_from_the_snapshot: bool = True
+    replaced_members_stay: bool = True
+    resets_stay: bool = True
     # Identity of the store
     cursor_carries_incarnation: bool = True
     void_removes_strays: bool = True
@@ -90,7 +94,10 @@ class Cursor(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """The slot's state. ``late``: positions of entries beside the stream. ``snapshot``: token of the newest."""
+    """The slot's state. ``late``: positions of entries beside the stream. ``snapshot``: token of the newest.
+
+    ``imports``: positions of those entries of the stream that are imports.
+    """
 
     stream: tuple[int, ...] = ()
     last: int = 0
@@ -100,6 +107,7 @@ class Slot(NamedTuple):
     trimmed: int = 0
     floor: int = 0
     cursors: tuple[Cursor, ...] = (Cursor(),)
+    imports: frozenset[int] = frozenset()
 
 
 class Taken(NamedTuple):
@@ -142,10 +150,14 @@ def _rewind_mark(cursor: Cursor, token: int, rules: Rules) -> Cursor:
     return _rewound(cursor, began, rules, bump=rules.rewind_bumps_epoch)
 
 
-def append(slot: Slot, stamp: int | None = None, rules: Rules = RULES) -> tuple[Slot, list[bool]]:
+def append(
+    slot: Slot, stamp: int | None = None, rules: Rules = RULES, *, imports: bool = False
+) -> tuple[Slot, list[bool]]:
     """append.lua: one more entry, by the clock's stamp if that is later than all; which wake-ups are due."""
     last = slot.last if rules.append_comes_after_what_was_replayed else max(slot.stream, default=0)
     place = last + 1 if stamp is None else max(stamp, last + 1)
+    if imports:
+        slot = slot._replace(imports=slot.imports | {place})
     return arm_all(slot._replace(stream=(*slot.stream, place), last=max(slot.last, place)))
 
 
@@ -219,6 +231,11 @@ def entries(slot: Slot, position: int, rules: Rules = RULES) -> list[int] | None
     if position < slot.trimmed and rules.behind_is_told:
         return None
     return sorted(place for place in {*slot.stream, *slot.late} - slot.dead if place > position)
+
+
+def between(slot: Slot, above: int, below: int) -> list[int]:
+    """The entries between two positions, dead ones, too."""
+    return [place for place in {*slot.stream, *slot.late} if above < place < below]
 
 
 def advance(
@@ -362,7 +379,11 @@ def commit(slot: Slot, token: int, draft: Draft, *, bound: str = "all", rules: R
     _, upto, floor, merged, passed = draft
     if rules.commit_compares_snapshot and slot.snapshot != draft.seen:
         return slot, False
-    if bound != "none" and upto != slot.trimmed and upto > limit(slot, bound):
+    if upto != slot.trimmed and upto in slot.imports:
+        # Of no store's parsing, and nothing lies between it and the store that is the furthest.
+        if between(slot, limit(slot, "first"), upto):
+            return slot, False
+    elif bound != "none" and upto != slot.trimmed and upto > limit(slot, bound):
         return slot, False
     if bound != "none" and max(merged, default=0) > max(cursor.position for cursor in slot.cursors):
         return slot, False
@@ -385,6 +406,7 @@ def commit(slot: Slot, token: int, draft: Draft, *, bound: str = "all", rules: R
         snapshot=token,
         trimmed=upto,
         floor=floor,
+        imports=frozenset(place for place in slot.imports if place > upto),
     ), True
 
 

@@ -12,8 +12,10 @@ from slot import Cursor, Draft, Slot, Taken
 
 from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target
+from worker.log.imports import append_import, import_of
 from worker.log.position import before, ms_of, order
 from worker.log.scripts import script
+from worker.log.segments import Segment
 from worker.model import Cohort, SegmentId
 
 SEGMENT = SegmentId("env", "rudderstack-walk", 1)
@@ -64,6 +66,11 @@ class Scripts:
             trimmed=self._place(head.get("trimmed", "0-0")),
             floor=self._place(head.get("floor", "0-0")),
             cursors=tuple(map(self._cursor, self.stores)),
+            imports=frozenset(
+                self._place(entry_id)
+                for entry_id, fields in self._entries()
+                if cast("dict[bytes, bytes]", fields)[b"k"] == b"import"
+            ),
         )
 
     def append(self) -> list[bool]:
@@ -81,6 +88,20 @@ class Scripts:
         )
         [due] = Appends(self._client).append([batch])
         assert not isinstance(due, Exception)
+        self.note(max(self.ids) + GAP, self._entries()[-1][0])
+        return [store in {wake_up.store_id for wake_up in due} for store in self.stores]
+
+    def append_import(self) -> list[bool]:
+        self._batches += 1
+        said = import_of(f"i{self._batches}", "replace", chunks=0, members=0)
+        due = append_import(
+            Appends(self._client),
+            self._segment.environment_id,
+            Segment(self._segment.segment_key, 1, "user", "rudderstack", "walk", "", "", 0, True, None),
+            said,
+            store_ids=self.stores,
+            not_after_ms=10**15,
+        )
         self.note(max(self.ids) + GAP, self._entries()[-1][0])
         return [store in {wake_up.store_id for wake_up in due} for store in self.stores]
 
@@ -117,10 +138,10 @@ class Scripts:
         return bool(self._run("renew", self.stores[store], token, epoch))
 
     def advance(self, store: int, token: int, epoch: int, place: int) -> bool:
-        return bool(self._run("advance", self.stores[store], token, epoch, self.ids[place], 0, 0, ""))
+        return bool(self._run("advance", self.stores[store], token, epoch, self.ids[place], 0, 0, "", 0))
 
     def advance_base(self, store: int, token: int, epoch: int, base: int, chunks: int) -> bool:
-        return bool(self._run("advance_base", self.stores[store], token, epoch, base, chunks, ""))
+        return bool(self._run("advance_base", self.stores[store], token, epoch, base, chunks, "", 0))
 
     def release(self, store: int, token: int, clean: bool) -> bool | None:
         flag = "1" if clean else "0"
@@ -161,7 +182,7 @@ class Scripts:
         self._client.rpush(f"{self._base}:g1:snapshot:{token}", b"chunk")
         verdict = self._run(
             "compact",
-            *(draft.seen or "", token, 1, 0, 0, 0, self.ids[draft.upto], self.ids[draft.floor], 0),
+            *(draft.seen or "", token, 1, 0, 0, 0, 0, self.ids[draft.upto], self.ids[draft.floor], 0),
             *(len(draft.passed), *(self.ids[place] for place in draft.passed)),
             *(len(draft.merged), *(told for place in draft.merged for told in (self.ids[place], "digest"))),
             *(len(self.stores), *self.stores),
@@ -236,6 +257,7 @@ def comparable(slot: Slot, scripts: Scripts) -> Slot:
 
 ACTIONS = {
     "append": 3,
+    "import": 1,
     "insert": 2,
     "revive": 2,
     "take": 6,
@@ -270,6 +292,10 @@ def one_step(  # noqa: PLR0915 - one script after the other
         case "append":
             got = scripts.append()
             after, due = model.append(slot, max(scripts.ids))
+            return after, due, got
+        case "import":
+            got = scripts.append_import()
+            after, due = model.append(slot, max(scripts.ids), imports=True)
             return after, due, got
         case "insert" | "revive":
             of_dead = action == "revive"
@@ -351,6 +377,8 @@ def _commit(
     seen = slot.snapshot if dice.random() < 0.9 else slot.snapshot + 1
     at_most = model.limit(slot) if dice.random() < 0.8 else slot.last
     upto = max([place for place in places if place <= at_most] + [slot.trimmed])
+    if slot.imports and dice.random() < 0.5:
+        upto = min(slot.imports)
     if not upto:
         return slot, False, False
     floor = dice.choice([slot.floor, slot.floor, *(place for place in places if place <= upto)])

@@ -19,7 +19,8 @@ class Batch:
     """What a partner sent, and when by the server's clock; of a rejected one that is its accept position.
 
     ``kind``: "live"; "poison", which every parse finds dead until it is replayed; "dead", the same and known already;
-    "fickle", which any parse might kill; "rejected", which is in no log until it is replayed.
+    "fickle", which any parse might kill; "rejected", which is in no log until it is replayed; "replace", an import:
+    whoever is not in it is out.
     """
 
     stamp: int
@@ -98,13 +99,15 @@ class Worker(NamedTuple):
     process: int = 0
     note: int = 0  # of strays, when it compares
     planned: bool = False  # it has read the store, and ``todo`` is what differs
+    made: Compaction | None = None  # of the import that comes next
 
 
 class Compaction(NamedTuple):
-    """A snapshot that was made and not committed yet, and what is in it."""
+    """A snapshot that was made and not committed yet, and what is in it; ``reset``: where a replace was folded into it."""
 
     draft: Draft
     content: Content
+    reset: int = 0
 
 
 class Store(NamedTuple):
@@ -140,6 +143,7 @@ class World(NamedTuple):
     faults: Faults
     notes: tuple[int, ...]
     appended: int = 0
+    reset: int = 0
 
 
 def first(scenario: Scenario) -> World:
@@ -162,22 +166,39 @@ def first(scenario: Scenario) -> World:
     )
 
 
-def fold(scenario: Scenario, places: Iterable[tuple[int, int]], start: Content) -> Content:
-    """What batches, given as (position, number), make of a snapshot: the later position decides."""
+def fold(scenario: Scenario, places: Iterable[tuple[int, int]], start: Content, reset: int = 0) -> Content:
+    """What batches, given as (position, number), make of a snapshot: the later position decides.
+
+    ``reset``: of the snapshot. What came before it is over, also for those whom the snapshot does not know.
+    """
     net = list(start)
     for place, number in sorted(places):
+        if scenario.batches[number].kind == "replace":
+            out = (0, place) if scenario.rules.replaced_members_stay else None
+            net = [out if decided and decided[0] else decided for decided in net]
         for member, value in scenario.batches[number].writes:
             known = net[member]
-            if known is None or known[1] <= place:
+            if place < reset:
+                if known is None or known[1] < reset:
+                    net[member] = (0, reset)
+            elif known is None or known[1] <= place:
                 net[member] = (value, place)
     return tuple(net)
+
+
+def reset_after(scenario: Scenario, places: Iterable[tuple[int, int]], reset: int) -> int:
+    """Where the last of the replaces among these batches is, and those before."""
+    replaces = [place for place, number in places if scenario.batches[number].kind == "replace"]
+    return max([*replaces, reset]) if scenario.rules.resets_stay else 0
 
 
 def base(scenario: Scenario, world: World) -> Content:
     """The snapshot and what was replayed below its position since."""
     slot = world.slot
     late = [(place, number) for place, number, _ in world.places if place in slot.late and place <= slot.trimmed]
-    return fold(scenario, [(place, number) for place, number in late if place not in slot.dead], world.content)
+    return fold(
+        scenario, [(place, number) for place, number in late if place not in slot.dead], world.content, world.reset
+    )
 
 
 def truth(scenario: Scenario, world: World) -> tuple[int, ...]:

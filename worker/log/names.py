@@ -56,8 +56,13 @@ def split_name(name: str) -> tuple[MemberList, str]:
 
 
 def may_be_marked(content: bytes) -> bool:
-    """Whether text, JSON or not, may hold a key that begins with the mark. Looked up once per content, not per key."""
-    return _IN_UTF8 in content or (b"\\u" in content and _IN_JSON.search(content) is not None)
+    """Whether text, JSON or not, may hold a key that begins with the mark.
+
+    Looked up once per content, not per key; what most contents lack is looked for first, as it costs a hundredth.
+    """
+    if not content.isascii() and _IN_UTF8 in content:
+        return True
+    return b"\\" in content and _IN_JSON.search(content) is not None
 
 
 def included_names(members: Mapping[str, bool]) -> Mapping[str, bool]:
