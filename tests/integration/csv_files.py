@@ -116,6 +116,7 @@ class WorkerMemory:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._before = {process.pid: self._held(process) for process in self._processes}
+        self.processes = len(self._processes)
         self.most_bytes = 0
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ stay, to be looked at, until they have had their time; then it is **forgotten**.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
 import redis
@@ -100,7 +101,7 @@ class Closings:
         return bool(script("delete_forget")(self._client, base, segment.generation, "1" if with_dead else "0"))
 
 
-def deleted_ms(client: redis.Redis, environment_id: str, segment_keys: list[str]) -> dict[str, int]:
+def deleted_ms(client: redis.Redis, environment_id: str, segment_keys: Sequence[str]) -> dict[str, int]:
     """When each of these segments was last deleted, in ms; those that never were are left out.
 
     Raises:
@@ -111,3 +112,20 @@ def deleted_ms(client: redis.Redis, environment_id: str, segment_keys: list[str]
             pipe.hget(f"{keyspace.base(environment_id, key)}:segment", "deleted_ms")
         replies = cast("list[bytes | None]", pipe.execute())
     return {key: int(found) for key, found in zip(segment_keys, replies, strict=True) if found is not None}
+
+
+def closed_generations(client: redis.Redis, environment_id: str, segment_keys: Sequence[str]) -> list[SegmentId]:
+    """The generations of these segments that were deleted and closed, ever: no store should hold anything of them.
+
+    Raises:
+        Unavailable: the state server is away.
+    """
+    with state_errors(), client.pipeline(transaction=False) as pipe:
+        for key in segment_keys:
+            pipe.smembers(f"{keyspace.base(environment_id, key)}:closed")
+        replies = cast("list[set[bytes]]", pipe.execute())
+    return [
+        SegmentId(environment_id, key, int(generation))
+        for key, found in zip(segment_keys, replies, strict=True)
+        for generation in sorted(found, key=int)
+    ]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, cast
 
-from worker.log.lease import Lease
 from worker.log.names import is_excluded, split_name
 from worker.model import MemberList
 from worker.stores import SegmentStore, WriteSession
 from worker.stores.layout import context_hashes
+from worker.stores.segment_store import BeforeWindow
 
 Name = bytes | str
 
@@ -43,7 +43,9 @@ class Asking(Protocol):
             Unavailable: the store is away.
         """
 
-    def remove(self, session: WriteSession, lease: Lease, names: Sequence[Name]) -> bool:
+    def remove(
+        self, session: WriteSession, segment_ref: str, names: Sequence[Name], before_window: BeforeWindow
+    ) -> bool:
         """Take strays out, where that can be done without folding everything again; returns whether it was.
 
         Raises:
@@ -105,11 +107,13 @@ class ByHash:
             found.update(zip(there, self._store.includes(segment_ref, hashes, of), strict=True))
         return [found[name] for name in names]
 
-    def remove(self, session: WriteSession, lease: Lease, names: Sequence[Name]) -> bool:
+    def remove(
+        self, session: WriteSession, segment_ref: str, names: Sequence[Name], before_window: BeforeWindow
+    ) -> bool:
         """See ``Asking``."""
         for of, there in _by_list(names).items():
             hashes = [_hash_of(cast("bytes", name)) for name in there]
-            session.remove_hashes(lease.segment.ref, hashes, lease.renew, of)
+            session.remove_hashes(segment_ref, hashes, before_window, of)
         return True
 
 
@@ -133,6 +137,12 @@ class ByKey:
             found.update(zip(there, self._store.includes_keys(segment_ref, keys, of), strict=True))
         return [found[name] for name in names]
 
-    def remove(self, session: WriteSession, lease: Lease, names: Sequence[Name]) -> bool:  # noqa: ARG002
+    def remove(
+        self,
+        session: WriteSession,  # noqa: ARG002
+        segment_ref: str,  # noqa: ARG002
+        names: Sequence[Name],  # noqa: ARG002
+        before_window: BeforeWindow,  # noqa: ARG002
+    ) -> bool:
         """See ``Asking``: the log knows that they left, so that folding it again takes them out."""
         return False

@@ -22,6 +22,7 @@ import structlog
 
 from worker.errors import LeaseLost, Unavailable
 from worker.log.accounts import note_members
+from worker.log.closing import closed_generations
 from worker.log.late import void_cursor
 from worker.log.lease import Behind, Lease
 from worker.log.position import order
@@ -122,6 +123,7 @@ class Audit:
         self._progress = progress
         self._stopping = stopping
         self._approximate: set[SegmentId] = set()
+        self._closed: set[SegmentId] = set()
         self._asking: Asking
 
     def run(self, segment_keys: Sequence[str] | None = None) -> Comparison:
@@ -142,6 +144,9 @@ class Audit:
             suspects = self._suspects(store, group)
             for segment in group:
                 missing, strays, (members, excluded) = suspects[segment]
+                if segment in self._closed:
+                    self._remove_closed(store, segment, strays, done)
+                    continue
                 done.members += members
                 done.excluded += excluded
                 if missing or strays or segment in self._approximate:
@@ -166,6 +171,8 @@ class Audit:
             members += max(found.members, 0)
             if counts_members and not found.members_exact:
                 self._approximate.add(segment)
+        self._closed = set(closed_generations(self._wiring.client, environment_id, keys))
+        group += sorted(self._closed)
         if group:
             yield group
 
@@ -224,6 +231,15 @@ class Audit:
     ) -> Sequence[Name]:
         return self._asking.known_by(members_by_name(self._wiring, segment, upto, meanwhile), meanwhile)
 
+    def _remove_closed(self, store: SegmentStore, segment: SegmentId, strays: list[Name], done: Comparison) -> None:
+        """Of a deleted generation nobody should be there, and nobody writes to it: no lease is needed."""
+        if not strays:
+            return
+        if self._repair:
+            with store.session() as session:
+                self._asking.remove(session, segment.ref, strays, lambda: None)
+        done.add(segment, 0, len(strays))
+
     def _confirm(
         self, store: SegmentStore, segment: SegmentId, missing: list[Name], strays: list[Name], done: Comparison
     ) -> None:
@@ -237,7 +253,7 @@ class Audit:
             try:
                 lost, stray, sizes = self._really_wrong(lease, missing, strays)
                 if self._repair and stray:
-                    removed = self._asking.remove(session, lease, stray)
+                    removed = self._asking.remove(session, segment.ref, stray, lease.renew)
                 right = not lost and (removed or not stray)
                 counted = right and segment in self._approximate and note_members(self._wiring.client, lease, *sizes)
                 self._let_go(lease, exact=counted or not stray)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from worker.errors import InvalidBatch, Unavailable
+from worker.log.closing import deleted_ms
 from worker.log.dead_letters import DeadEntry
 from worker.log.entry import unpack_slice
 from worker.log.late import is_inserted
@@ -169,7 +170,10 @@ class Planner:
         dead = [batch for batch in replay.entries if isinstance(batch.source, DeadEntry)]
         position = foreign_position(replay.batch_id, replay.position) if dead else replay.position
         target = Target(where, position, cohort, of_dead=False, moved=bool(dead))
-        if segment is not None:
+        deleted = deleted_ms(self._wiring.client, where.environment_id, [where.segment_key])
+        if ms_of(position) <= deleted.get(where.segment_key, -1):
+            target.skipped = "the segment was deleted after it was accepted"
+        elif segment is not None:
             if segment.generation > 1 and segment.created_ms > ms_of(position):
                 target.skipped = f"it was accepted before generation {segment.generation} of the segment was created"
             else:

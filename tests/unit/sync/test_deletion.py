@@ -6,24 +6,33 @@ from typing import cast
 
 import pytest
 import redis
+from replay_builders import die, isolated, publish, reject
 from servers import wait_until
 from sync_builders import FaultyStore, Installation
 
 from worker.errors import NotFound
+from worker.log import append as append_module
 from worker.log import keyspace
-from worker.log.append import Appends
+from worker.log.append import Appends, Batch, Target
 from worker.log.changes import ManualChange, append_change
+from worker.log.payloads import logs_of_payload
 from worker.log.segments import read_segments
-from worker.model import SegmentId
+from worker.model import Cohort, SegmentId, SegmentPatch
 from worker.records.stores import StoreRecords
+from worker.sync.audit import Audit
 from worker.sync.batches import Batches, BatchFilter
 from worker.sync.deleting import close_deleted, delete_segment
 from worker.sync.drain import drain
 from worker.sync.expire import expire_dead
 from worker.sync.freshness import Heartbeat
+from worker.sync.isolation import IsolatedParser
+from worker.sync.planned import Replay
+from worker.sync.replay import Replayer
+from worker.sync.replay_plan import Planner, group_batches
 from worker.sync.sweep import Sweeper
 
 KEY = "rudderstack-beta"
+__all__ = ["isolated"]  # a fixture
 
 
 @pytest.fixture
@@ -48,6 +57,11 @@ def generation_of(installation: Installation, generation: int) -> SegmentId:
 
 def segment_base(installation: Installation) -> str:
     return keyspace.base(installation.environment_id, KEY)
+
+
+def plan(installation: Installation, isolated: IsolatedParser) -> list[Replay]:
+    found = Batches(installation.wiring).newest_first(BatchFilter())
+    return Planner(installation.wiring, isolated).plan(group_batches(found))
 
 
 def refs(store: FaultyStore, person: str) -> set[str]:
@@ -212,3 +226,100 @@ def test_dead_letters_of_a_deleted_segment_are_listed_and_expire_as_ever(redis_c
     close_deleted(installation.wiring)
     assert keys_of(installation, 1) == set()
     assert installation.wiring.closings.endings() == []
+
+
+def test_what_a_store_holds_of_a_closed_generation_is_a_stray(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain_all(installation, 1)
+    delete(installation)
+    drain_all(installation, 1)
+    close_deleted(installation.wiring)
+    installation.accept(add=("ann",))
+    drain_all(installation, 2)
+    # As a store does that comes back from a backup.
+    with installation.store.session() as session:
+        session.write(SegmentPatch(f"{KEY}.g1", ["ann", "bob"], [], ["cyd"], []), lambda: None)
+        session.write(SegmentPatch("another-system.g1", ["ann"], []), lambda: None)
+    record = installation.wiring.stores_of(installation.environment_id)[0]
+    found = Audit(installation.wiring, record).run()
+    assert (found.strays, found.missing) == (3, 0)
+    Audit(installation.wiring, record, repair=True).run()
+    assert refs(installation.store, "ann") == {f"{KEY}.g2", "another-system.g1"}
+    assert Audit(installation.wiring, record).run().agrees
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_what_was_refused_before_the_deletion_does_not_come_back_after_it(
+    installation: Installation, isolated: IsolatedParser, comes_back: bool
+) -> None:
+    publish(installation, installation.manifest.parser)
+    installation.accept(add=("ann",))
+    drain_all(installation, 1)
+    reject(installation, installation.body(add=("bob",)))
+    delete(installation)
+    if comes_back:
+        installation.accept(add=("cyd",))
+        drain_all(installation, 1, 2)
+    [planned] = plan(installation, isolated)
+    assert [target.skipped for target in planned.targets] == ["the segment was deleted after it was accepted"]
+    planned.targets[0].skipped = None  # as if it were deleted between plan and replay
+    assert Replayer(installation.wiring, "test").replay(planned).inserted == []
+    drain_all(installation, 1, 2)
+    assert refs(installation.store, "bob") == set()
+
+
+def test_a_dead_letter_of_a_deleted_segment_says_why_it_cannot_be_replayed(
+    installation: Installation, isolated: IsolatedParser
+) -> None:
+    publish(installation, installation.manifest.parser)
+    installation.accept(add=("ann",))
+    die(installation, add=("bob",))
+    delete(installation)
+    installation.accept(add=("cyd",))
+    drain_all(installation, 1, 2)
+    [planned] = plan(installation, isolated)
+    assert [target.skipped for target in planned.targets] == ["generation 1 of the segment is deleted"]
+
+
+def test_a_shared_payload_of_a_deleted_segment_is_let_go(installation: Installation) -> None:
+    keys = installation.wiring.segment_keys.allot(installation.environment_id, "rudderstack", ["beta", "gamma"])
+    targets = [
+        Target(key, Cohort(cohort, members={"ann": True})) for key, cohort in zip(keys, ("beta", "gamma"), strict=True)
+    ]
+    batch = Batch("shared", installation.environment_id, "user", "rudderstack", "d", b"{}", targets, [], 10**15)
+    Appends(installation.client).append([batch])
+    drain_all(installation, 1)
+    delete(installation)
+    drain_all(installation, 1)
+    close_deleted(installation.wiring)
+    names = {segment.segment_key for segment in logs_of_payload(installation.client, "shared")}
+    assert names == {"rudderstack-gamma"}
+
+
+def test_a_payload_that_finds_a_segment_deleted_since_it_was_claimed_is_kept_for_the_next_generation(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.accept(add=("ann",))
+    claims = append_module._queue_claims
+
+    def deleted_after(batch: Batch, create: str, pipe: object) -> None:
+        claims(batch, create, pipe)
+        if create == "1":
+            pipe.execute()  # type: ignore[attr-defined]
+            delete(installation)
+            claims(batch, "0", pipe)
+
+    monkeypatch.setattr(append_module, "_queue_claims", deleted_after)
+    keys = installation.wiring.segment_keys.allot(installation.environment_id, "rudderstack", ["beta", "gamma"])
+    targets = [
+        Target(key, Cohort(cohort, members={"bob": True})) for key, cohort in zip(keys, ("beta", "gamma"), strict=True)
+    ]
+    batch = Batch("shared", installation.environment_id, "user", "rudderstack", "d", b"{}", targets, [], 10**15)
+    assert not isinstance(Appends(installation.client).append([batch])[0], Exception)
+    assert logs_of_payload(installation.client, "shared") == {
+        generation_of(installation, 2),
+        SegmentId(installation.environment_id, "rudderstack-gamma", 1),
+    }
+    drain_all(installation, 1, 2)
+    assert refs(installation.store, "bob") >= {f"{KEY}.g2"}
+    assert refs(installation.store, "ann") == set()

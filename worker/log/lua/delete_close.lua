@@ -31,4 +31,6 @@ redis.call('HSET', head, 'trimmed_batches', redis.call('HGET', head, 'batches') 
 redis.call('UNLINK', log_key(generation), imports_key(generation), stores_key(generation), prefix .. ':recent',
   prefix .. ':crashes', prefix .. ':rejected')
 redis.call('HDEL', head, 'last', 'snapshot')
+-- What a store that comes back from a backup may still hold is known for ours by that.
+redis.call('SADD', base .. ':closed', generation)
 return {'closed', redis.call('HLEN', dead_key(generation))}
