@@ -61,6 +61,11 @@ class LaunchDarklyEnvironment:
         with self._lock:
             return set(self.segments[key].included) if key in self.segments else set()
 
+    def excluded(self, key: str) -> set[str]:
+        """Who is excluded from a segment; nobody, where there is none."""
+        with self._lock:
+            return set(self.segments[key].excluded) if key in self.segments else set()
+
     def put(self, key: str, **fields: Any) -> StoredSegment:
         """Make a segment as a person does, in place of any other."""
         with self._lock:
@@ -76,7 +81,7 @@ class LaunchDarklyEnvironment:
             del self.segments[key]
 
     def forbid(self, *actions: str) -> None:
-        """Let the token not do these: createSegment, deleteSegment, updateDescription, updateIncluded, viewProject."""
+        """Let the token not do these, by LaunchDarkly's names of actions, such as updateIncluded and viewProject."""
         self._forbidden.update(actions)
 
     def allow(self) -> None:
@@ -183,7 +188,9 @@ class LaunchDarklyEnvironment:
             return 200, {"userKey": context_key, "included": included, "excluded": excluded}
         if method != "POST" or context_key is not None:
             raise Refused(405)
-        self._may("updateIncluded")
+        for side in ("included", "excluded"):
+            if side in body:
+                self._may(f"update{side.capitalize()}")
         changes = {
             (side, verb): (body.get(side) or {}).get(verb) or []
             for side in ("included", "excluded")

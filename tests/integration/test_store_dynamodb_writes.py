@@ -270,3 +270,83 @@ def test_drains_of_several_segments_at_the_same_members_lose_nobody_and_leave_no
     came, went = WriteCounts(len(MANY), 0), WriteCounts(0, len(MANY))
     assert counts == [[came, went, came, went]] * len(refs)
     assert table.items() == {}
+
+
+# --- both lists of one item
+
+
+def write_lists(store: DynamoDBStore, *lists: list[str]) -> WriteCounts:
+    """Write a patch of these: added, removed, and the same of the excluded list."""
+    with store.session() as session:
+        return session.write(SegmentPatch(REF, *lists), lambda: None)
+
+
+def both(added: int = 0, removed: int = 0, added_excluded: int = 0, removed_excluded: int = 0) -> WriteCounts:
+    return WriteCounts(added, removed, added_excluded=added_excluded, removed_excluded=removed_excluded)
+
+
+def test_a_member_of_both_lists_is_one_request(store: DynamoDBStore, table: Table) -> None:
+    """And so one write unit: emulators charge for it in their own ways."""
+    sent: list[str] = []
+    store._open_client().meta.events.register("before-call.dynamodb", lambda model, **_: sent.append(model.name))
+    steps: list[tuple[list[list[str]], WriteCounts, dict[str, set[str]]]] = [
+        ([MANY, [], MANY, []], both(len(MANY), added_excluded=len(MANY)), {"included": {REF}, "excluded": {REF}}),
+        ([[], MANY, MANY, []], both(removed=len(MANY)), {"excluded": {REF}}),
+        ([MANY, [], [], MANY], both(len(MANY), removed_excluded=len(MANY)), {"included": {REF}}),
+    ]
+    for lists, counts, item in steps:
+        sent.clear()
+        assert write_lists(store, *lists) == counts
+        assert [name for name in sent if name != "GetItem"] == ["UpdateItem"] * len(MANY)
+        assert table.items() == {context_hash(member): item for member in MANY}
+
+
+@pytest.mark.parametrize("members", [FEW, MANY], ids=["few", "many"])
+def test_an_item_is_deleted_only_when_both_sets_are_gone(
+    store: DynamoDBStore, table: Table, members: list[str]
+) -> None:
+    write_lists(store, members, [], members, [])
+    assert write_lists(store, [], [], [], members) == both(removed_excluded=len(members))
+    assert table.items() == {context_hash(member): {"included": {REF}} for member in members}
+    write_lists(store, [], [], members, [])
+    assert write_lists(store, [], members, [], []) == both(removed=len(members))
+    assert table.items() == {context_hash(member): {"excluded": {REF}} for member in members}
+    assert write_lists(store, [], members, [], members) == both(removed_excluded=len(members))
+    assert table.items() == {}
+    assert write_lists(store, [], members, [], members) == both()
+    assert table.items() == {}
+
+
+def test_removal_from_both_lists_leaves_what_others_have_put_into_either(store: DynamoDBStore, table: Table) -> None:
+    table.put("ann", included=[REF, OTHER_REF], excluded=[REF])
+    table.put("bob", included=[REF], excluded=[REF, OTHER_REF])
+    table.put("cyd", included=[OTHER_REF])
+    table.put("dan", excluded=[REF])
+    table.put("eve")
+    people = ["ann", "bob", "cyd", "dan", "eve", "never-was"]
+    assert write_lists(store, [], people, [], people) == both(removed=2, removed_excluded=3)
+    assert table.items() == {
+        context_hash("ann"): {"included": {OTHER_REF}},
+        context_hash("bob"): {"excluded": {OTHER_REF}},
+        context_hash("cyd"): {"included": {OTHER_REF}},
+    }
+
+
+def test_one_patch_may_name_some_in_one_list_and_some_in_both(store: DynamoDBStore, table: Table) -> None:
+    others = [f"no-{number}" for number in range(12)]
+    write_lists(store, MANY[:6], [], others[:6], [])
+    counts = write_lists(store, MANY[6:], MANY[:3], [*others[6:], *MANY[:6]], others[:3])
+    assert counts == both(6, 3, added_excluded=12, removed_excluded=3)
+    assert table.items() == {
+        **{context_hash(member): {"excluded": {REF}} for member in [*MANY[:3], *others[3:]]},
+        **{context_hash(member): {"included": {REF}, "excluded": {REF}} for member in MANY[3:6]},
+        **{context_hash(member): {"included": {REF}} for member in MANY[6:]},
+    }
+
+
+def test_who_is_excluded_already_is_found_by_reading_and_not_written(store: DynamoDBStore, table: Table) -> None:
+    members = [f"user-{number}" for number in range(60)]
+    assert write_lists(store, [], [], members, []) == both(added_excluded=60)
+    before = store.consumed
+    assert write_lists(store, [], [], members, []) == both()
+    assert (store.consumed - before).write == 0

@@ -330,3 +330,94 @@ def test_a_segment_that_goes_while_a_context_is_looked_for_has_nobody(
 def test_of_a_segment_that_is_not_there_nobody_is_a_member(store: LaunchDarklyStore) -> None:
     assert store.includes_keys("never.g1", ["ann", "bob"]) == [False, False]
     assert store.includes_keys("never.g1", []) == []
+
+
+# --- deleted here
+
+
+def test_a_dropped_segment_is_deleted_and_one_that_is_gone_already_is_as_good(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    write(store, "ann", fresh=True)
+    write(store, "bob", fresh=True, key="gamma")
+    store.drop_segment("beta.g1")
+    assert "beta" not in server.segments
+    assert server.members("gamma") == {"bob"}
+    store.drop_segment("beta.g1")
+    server.delete("gamma")
+    store.drop_segment("gamma.g1")
+    assert store.sentinel() is not None, "nothing is lost of what shall be gone"
+
+
+def test_a_segment_that_went_while_it_was_being_dropped_is_gone(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    write(store, "ann", fresh=True)
+    server.answer_next(404, method="DELETE", applied=True)
+    store.drop_segment("beta.g1")
+    assert "beta" not in server.segments
+
+
+def test_the_key_of_a_dropped_segment_comes_back_as_the_next_generation(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    write(store, "ann", fresh=True)
+    store.drop_segment("beta.g1")
+    write(store, "bob", fresh=True, generation=2)
+    assert server.segments["beta"].tags == ["segsync", "segsync-g2"]
+    assert server.members("beta") == {"bob"}
+
+
+def test_what_is_remembered_of_a_dropped_segment_is_forgotten(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    write(store, "ann", fresh=True)
+    store.drop_segment("beta.g1")
+    server.put("beta")  # which is not taken for one that was deleted and replaced
+    write(store, "bob")
+    assert server.count("GET", "/beta") == 3, "it is looked at again, however soon"
+
+
+def test_a_later_generation_is_not_dropped_with_an_earlier_one(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    write(store, "ann", fresh=True, generation=2)
+    store.drop_segment("beta.g1")
+    assert server.members("beta") == {"ann"}
+    store.drop_segment("beta.g2")
+    assert "beta" not in server.segments
+
+
+def test_a_segment_that_somebody_else_has_made_is_theirs_to_delete(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    server.put("beta")
+    write(store, "ann", fresh=True)
+    store.drop_segment("beta.g1")
+    assert "beta" in server.segments
+
+
+@pytest.mark.parametrize(("status", "fault", "lost"), [(409, "item", False), (503, "transient", True)])
+def test_a_segment_that_cannot_be_dropped_now_is_dropped_by_the_next_try(
+    store: LaunchDarklyStore, server: LaunchDarklyServer, status: int, fault: str, lost: bool
+) -> None:
+    write(store, "ann", fresh=True)
+    server.answer_next(status, method="DELETE")
+    with pytest.raises(Unavailable) as raised:
+        store.drop_segment("beta.g1")
+    assert (raised.value.fault, raised.value.fate_unknown) == (fault, lost)
+    store.drop_segment("beta.g1")
+    assert "beta" not in server.segments
+
+
+def test_who_may_not_delete_segments_is_told_so(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
+    write(store, "ann", fresh=True)
+    server.forbid("deleteSegment")
+    with pytest.raises(Unavailable, match="give its role deleteSegment on"):
+        store.drop_segment("beta.g1")
+
+
+def test_a_store_that_is_not_there_drops_nothing(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
+    server.environment = "elsewhere"
+    with pytest.raises(Unavailable, match="there is no project"):
+        store.drop_segment("beta.g1")

@@ -308,3 +308,83 @@ def test_what_needs_a_list_of_members_it_does_not_do(store: LaunchDarklyStore) -
             use()
     with store.session() as session, pytest.raises(NotImplementedError):
         session.remove_hashes(REF, [], nothing)
+
+
+# --- the excluded list
+
+
+def write_lists(store: LaunchDarklyStore, *lists: list[str]) -> WriteCounts:
+    """Write a patch of these: added, removed, and the same of the excluded list."""
+    with store.session() as session:
+        session.prepare(profile)
+        return session.write(SegmentPatch(REF, *lists), nothing)
+
+
+def test_both_lists_are_written_by_one_request(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
+    write_lists(store, ["ann", "bob"], [], ["cyd", "dan"], [])
+    counts = write_lists(store, ["cyd"], ["ann"], ["ann"], ["cyd", "eve"])
+    assert counts == WriteCounts(1, 1, exact=False, added_excluded=1, removed_excluded=2)
+    assert (server.members("beta"), server.excluded("beta")) == ({"bob", "cyd"}, {"ann", "dan"})
+    assert server.count("POST", "/contexts") == 2
+
+
+def test_a_list_that_nothing_is_said_of_is_left_out_of_the_request(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    write_lists(store, ["ann"], [], [], [])
+    write_lists(store, [], [], [], ["bob"])
+    sent = [seen.body for seen in server.requests if seen.path.endswith("/contexts")]
+    assert sent == [{"included": {"add": ["ann"], "remove": []}}, {"excluded": {"add": [], "remove": ["bob"]}}]
+
+
+def test_who_may_not_exclude_is_told_so_and_may_include(store: LaunchDarklyStore, server: LaunchDarklyServer) -> None:
+    server.forbid("updateExcluded")
+    with pytest.raises(Unavailable, match=r"give its role updateExcluded on proj/") as raised:
+        write_lists(store, [], [], ["bob"], [])
+    assert (raised.value.fault, raised.value.fate_unknown) == ("configuration", False)
+    with pytest.raises(Unavailable, match="updateIncluded and updateExcluded on"):
+        write_lists(store, ["ann"], [], ["bob"], [])
+    write_lists(store, ["ann"], [], [], [])
+    assert (server.members("beta"), server.excluded("beta")) == ({"ann"}, set())
+
+
+def test_who_is_not_taken_is_told_once_whichever_lists_it_is_in(
+    store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    odd = {"person-3", "person-8", "no-4"}
+    server.refuses = lambda key: key in odd
+    not_people = [f"no-{number}" for number in range(10)]
+    counts = write_lists(store, people(10), [], [*not_people, "person-3"], [])
+    assert {member.context_hash for member in counts.refused} == set(map(context_hash, odd))
+    assert len(counts.refused) == 3
+    assert counts[:2] == (8, 0)
+    assert (counts.added_excluded, counts.removed_excluded) == (9, 0)
+    assert (server.members("beta"), server.excluded("beta")) == (set(people(10)) - odd, set(not_people) - odd)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_of_one_change_in_each_list_the_one_that_is_taken_is_written(
+    store: LaunchDarklyStore, server: LaunchDarklyServer, taken: bool
+) -> None:
+    server.refuses = lambda key: (key == "ann") is not taken
+    write_lists(store, ["ann"], [], ["bob"], [])
+    assert (server.members("beta"), server.excluded("beta")) == (({"ann"}, set()) if taken else (set(), {"bob"}))
+
+
+def test_windows_hold_members_of_both_lists(
+    open_store: Callable[..., LaunchDarklyStore], store: LaunchDarklyStore, server: LaunchDarklyServer
+) -> None:
+    gone = [f"gone-{number}" for number in range(7)]
+    write_lists(open_store(window=10), people(12), gone, gone[:4], people(3))
+    sent = [seen.body for seen in server.requests if seen.path.endswith("/contexts")]
+    sizes = [sum(len(keys) for side in body.values() for keys in side.values()) for body in sent]
+    assert sizes == [10, 10, 6]
+    assert (server.members("beta"), server.excluded("beta")) == (set(people(12)), set(gone[:4]))
+
+
+def test_memberships_are_told_of_either_list(store: LaunchDarklyStore) -> None:
+    write_lists(store, ["ann", "bob"], [], ["bob", "cyd"], [])
+    assert [store.included(key) for key in ("ann", "bob", "cyd", "dan")] == [{REF}, {REF}, set(), set()]
+    assert [store.excluded(key) for key in ("ann", "bob", "cyd", "dan")] == [set(), {REF}, {REF}, set()]
+    assert store.includes_keys(REF, ["ann", "bob", "cyd"], "excluded") == [False, True, True]
+    assert store.includes_keys(REF, ["ann", "bob", "cyd"]) == [True, True, False]

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from worker.errors import Unavailable
+from worker.model import SegmentPatch
 from worker.stores.launchdarkly.segments import LaunchDarklySegments, description_patch
 from worker.stores.launchdarkly.sentinel import SENTINEL_KEY, LaunchDarklySentinel
 
@@ -48,4 +49,4 @@ def _try_to_describe(segments: LaunchDarklySegments, description: str) -> None:
 
 
 def _try_to_include(segments: LaunchDarklySegments) -> None:
-    segments.change_members(SENTINEL_KEY, [], [], lambda: None)
+    segments.change_members(SENTINEL_KEY, SegmentPatch("", [], []), lambda: None)

@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from worker.errors import Unavailable
-from worker.model import DEFAULT_CONTEXT_KIND, LaunchDarklyStoreConfiguration, MemberList, SegmentProfile
+from worker.model import DEFAULT_CONTEXT_KIND, LaunchDarklyStoreConfiguration, MemberList, SegmentPatch, SegmentProfile
 from worker.stores.launchdarkly.faults import OF_ONE_SEGMENT
 from worker.stores.launchdarkly.link import LaunchDarklyLink, Method, path_part
 from worker.stores.segment_store import BeforeWindow
@@ -27,6 +27,7 @@ _CREATE: Final = "createSegment"
 _DELETE: Final = "deleteSegment"
 _DESCRIBE: Final = "updateDescription"
 _INCLUDE: Final = "updateIncluded"
+_EXCLUDE: Final = "updateExcluded"
 
 
 class BigSegment(msgspec.Struct, rename="camel"):
@@ -173,17 +174,25 @@ class LaunchDarklySegments:
         query: dict[str, str | int] | None = {"dryRun": "true"} if dry else None
         return self._ask("PATCH", self._path(key), "segment", _DESCRIBE, hoped=hoped, body=body, query=query)
 
-    def change_members(
-        self, key: str, add: Sequence[str], remove: Sequence[str], before_window: BeforeWindow
-    ) -> httpx2.Response:
-        """Include some contexts, and include others no more; the answer is 204, 400 (none was taken), 404 or 413."""
+    def change_members(self, key: str, patch: SegmentPatch, before_window: BeforeWindow) -> httpx2.Response:
+        """Change both lists of a segment; the answer is 204, 400 (none was taken), 404 or 413.
+
+        A list that nothing is said of is left out: each takes a permission of its own.
+        """
+        body = {"included": {"add": patch.add, "remove": patch.remove}}
+        permissions = [_INCLUDE]
+        if patch.add_excluded or patch.remove_excluded:
+            if not (patch.add or patch.remove):
+                del body["included"], permissions[0]
+            body["excluded"] = {"add": patch.add_excluded, "remove": patch.remove_excluded}
+            permissions.append(_EXCLUDE)
         return self._ask(
             "POST",
             f"{self._path(key)}/contexts",
             "contexts",
-            _INCLUDE,
+            " and ".join(permissions),
             hoped=(204, 400, 404, 413),
-            body={"included": {"add": add, "remove": remove}},
+            body=body,
             before_window=before_window,
         )
 

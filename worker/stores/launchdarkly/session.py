@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
+from itertools import chain
 from typing import Final
 
 from worker.model import MemberList, RefusedMember, SegmentPatch, SegmentProfile, WriteCounts
@@ -66,16 +67,23 @@ class LaunchDarklyWriteSession:
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         """See ``WriteSession``. LaunchDarkly does not tell what really changed: the counts are what was asked for."""
-        added = removed = 0
-        refused: list[RefusedMember] = []
         if self._standing == "retired":
             return WriteCounts(0, 0)
+        refused = SegmentPatch(patch.segment_ref, [], [])
         for portion in self._portions(patch):
-            not_taken = self._send(portion, before_window)
-            added += len(portion.add) - len(not_taken.add)
-            removed += len(portion.remove) - len(not_taken.remove)
-            refused += (RefusedMember(context_hash(key), _REFUSED) for key in (*not_taken.add, *not_taken.remove))
-        return WriteCounts(added, removed, tuple(refused), exact=not (patch.add or patch.remove))
+            for known, not_taken in zip(_lists(refused), _lists(self._send(portion, before_window)), strict=True):
+                known.extend(not_taken)
+        added, removed, added_excluded, removed_excluded = (
+            len(asked) - len(not_taken) for asked, not_taken in zip(_lists(patch), _lists(refused), strict=True)
+        )
+        return WriteCounts(
+            added=added,
+            removed=removed,
+            refused=tuple(RefusedMember(context_hash(key), _REFUSED) for key in dict.fromkeys(chain(*_lists(refused)))),
+            exact=not _members(patch),
+            added_excluded=added_excluded,
+            removed_excluded=removed_excluded,
+        )
 
     def remove_hashes(
         self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"
@@ -113,8 +121,8 @@ class LaunchDarklyWriteSession:
             if _members(piece) > 1:
                 pending += _halves(piece)
             else:
-                refused.add += piece.add
-                refused.remove += piece.remove
+                for known, not_taken in zip(_lists(refused), _lists(piece), strict=True):
+                    known.extend(not_taken)
                 alone += 1
             if alone >= MOST_REFUSED_ALONE and not taken:
                 raise self._segments.faults.unavailable(
@@ -125,7 +133,7 @@ class LaunchDarklyWriteSession:
         return refused
 
     def _is_taken(self, piece: SegmentPatch, before_window: BeforeWindow) -> bool:
-        answer = self._segments.change_members(_key(piece.segment_ref), piece.add, piece.remove, before_window)
+        answer = self._segments.change_members(_key(piece.segment_ref), piece, before_window)
         if answer.status_code == HTTPStatus.NOT_FOUND:
             self._segments.prove_environment()
             raise self._lost(piece.segment_ref)
@@ -155,18 +163,25 @@ def _key(ref: str) -> str:
     return ref.rpartition(".g")[0]
 
 
+def _lists(patch: SegmentPatch) -> tuple[list[str], list[str], list[str], list[str]]:
+    return patch.add, patch.remove, patch.add_excluded, patch.remove_excluded
+
+
 def _members(patch: SegmentPatch) -> int:
-    return len(patch.add) + len(patch.remove)
+    return sum(map(len, _lists(patch)))
 
 
 def _key_bytes(patch: SegmentPatch) -> int:
-    return sum(len(key.encode()) for key in (*patch.add, *patch.remove))
+    return sum(len(key.encode()) for key in chain(*_lists(patch)))
 
 
 def _halves(patch: SegmentPatch) -> list[SegmentPatch]:
     """Two patches of every other member; neither is empty, of two members or more."""
-    # Removes begin where adds end, so that one of each is two halves.
-    turn = len(patch.add) % 2
-    return [
-        SegmentPatch(patch.segment_ref, patch.add[start::2], patch.remove[(start + turn) % 2 :: 2]) for start in (0, 1)
-    ]
+    halves: tuple[list[list[str]], list[list[str]]] = ([], [])
+    turn = 0
+    for members in _lists(patch):
+        halves[0].append(members[turn::2])
+        halves[1].append(members[1 - turn :: 2])
+        # Each list begins where the one before it ends, so that one of each is two halves.
+        turn = (turn + len(members)) % 2
+    return [SegmentPatch(patch.segment_ref, *lists) for lists in halves]
