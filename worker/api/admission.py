@@ -11,8 +11,10 @@ from fastapi import APIRouter, Security
 from fastapi.params import Form
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from worker.api.errors import answer_for, documented, refused
 from worker.api.rate_limits import Allowance, Exceeded
@@ -51,13 +53,18 @@ class AdmittedRoute(APIRoute):
         """FastAPI's handler, with what comes before and after it."""
         handle = super().get_route_handler()
         scalars = frozenset(field.alias for field in self.dependant.query_params)
-        takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
+        takes_form = self.body_field is not None and isinstance(self.body_field.field_info, Form)
+        takes_json = self.body_field is not None and not takes_form
 
         async def answer(request: Request) -> Response:
             async def work(admitted: Admitted) -> Response:
                 request.state.admitted = admitted
                 _check_once(request, scalars)
-                return await handle(await _with_json(request) if takes_json else request)
+                if takes_form:
+                    request_read = await _with_form(request)
+                else:
+                    request_read = await _with_json(request) if takes_json else request
+                return await handle(request_read)
 
             return await admit(request.app.state.service, request, f"{request.method} {self.path_format}", work)
 
@@ -114,6 +121,30 @@ class _Parsed(Request):
 
     async def json(self) -> Any:
         return self._value
+
+
+async def _with_form(request: Request) -> Request:
+    """A request whose form was read already: its files lie on disk, or, small ones, in memory."""
+    service: Service = request.app.state.service
+    largest, received = service.settings.import_bytes + LARGEST_BODY, 0
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > largest:
+        raise refused(413, f"The body is larger than {largest} bytes")
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > largest:
+            raise refused(413, f"The body is larger than {largest} bytes")
+        return message
+
+    read = Request(request.scope, receive)
+    try:
+        await read.form(max_files=1, max_fields=10)
+    except HTTPException as error:  # what the form's reader says of it
+        raise refused(400, f"Invalid request body: {error.detail}") from None
+    return read
 
 
 async def _with_json(request: Request) -> Request:

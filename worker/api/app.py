@@ -14,13 +14,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from worker.api import environments, integrations, projects, tokens
+from worker.api import environments, integrations, projects, segment_files, segment_members, segments, tokens
 from worker.api.errors import answer_for, error_answer
 from worker.api.openapi import openapi
 from worker.api.service import Service
 
 PREFIX = "/api/v2/"
-ROUTERS = (projects.router, environments.router, tokens.router, integrations.router)
+ROUTERS = (
+    projects.router,
+    environments.router,
+    tokens.router,
+    integrations.router,
+    segments.router,
+    segment_members.router,
+    segment_files.router,
+)
 _OVERRIDES = frozenset({"DELETE", "PATCH", "PUT"})
 
 

@@ -142,15 +142,18 @@ def _strings(value: Any) -> list[str] | None:
 
 
 def _excluded_keys(value: Any) -> Predicate | None:
-    return None if (keys := _strings(value)) is None else lambda each: each.key not in keys
+    keys = _strings(value)
+    return None if keys is None else lambda each: each.key not in set(keys)
 
 
 def _included_keys(value: Any) -> Predicate | None:
-    return None if (keys := _strings(value)) is None else lambda each: each.key in keys
+    keys = _strings(value)
+    return None if keys is None else lambda each: each.key in set(keys)
 
 
 def _tags(value: Any) -> Predicate | None:
-    return None if (tags := _strings(value)) is None else lambda each: not set(tags).isdisjoint(each.tags)
+    tags = _strings(value)
+    return None if tags is None else lambda each: not set(tags).isdisjoint(each.tags)
 
 
 def _query(value: Any) -> Predicate | None:

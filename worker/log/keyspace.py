@@ -5,7 +5,9 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
 ``segsync:{environment_id/segment_key}``:
 
     S:segment          hash    generation (a counter; survives deletion), context_kind, integration_key, cohort_id,
-                               name, url, created_ms, accepted_ms, members, members_exact (0 after an unclean drain)
+                               name, url, created_ms, accepted_ms, members, excluded (counts of the two lists),
+                               members_exact (0 after an unclean drain); what people say of it: description, tags,
+                               described_ms, revisions; deleted_ms (the last time that it was)
     S:gN:log           stream  one entry per batch, in the order accepted; the id is the accept time by the server's
                                clock. Fields: see entry.py
     S:gN:head          hash    last (id of the last entry), reached (the last that any store ever applied),

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import structlog
 from celery import Celery
@@ -44,20 +45,34 @@ def send_tasks(app: Celery, task: str, arguments: Sequence[tuple[object, ...]]) 
     return sent
 
 
+class _Hint(NamedTuple):
+    """What a message to the workers says: a task, and what it is given."""
+
+    task: str
+    arguments: tuple[object, ...]
+
+
 class WakeUpSender:
     """Sends from a thread, so that no partner waits for the broker."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._waiting: queue.Queue[WakeUp | None] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[_Hint | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="wake-ups", daemon=True)
         self._thread.start()
 
     def send(self, wake_ups: Iterable[WakeUp]) -> None:
         """Hand wake-ups over; never blocks, and drops them when too many wait."""
+        self._put(_Hint(DRAIN_TASK, (*wake_up.segment, wake_up.store_id)) for wake_up in wake_ups)
+
+    def hint(self, task: str, *arguments: object) -> None:
+        """Hand over one message of another task, as ``send`` does."""
+        self._put([_Hint(task, arguments)])
+
+    def _put(self, hints: Iterable[_Hint]) -> None:
         try:
-            for wake_up in wake_ups:
-                self._waiting.put_nowait(wake_up)
+            for hint in hints:
+                self._waiting.put_nowait(hint)
         except queue.Full:
             _log.warning("wake_ups.dropped", error="too many wait to be sent")
 
@@ -74,6 +89,8 @@ class WakeUpSender:
             with suppress(queue.Empty):
                 while len(waiting) < MOST_WAITING:
                     waiting.append(self._waiting.get_nowait())
-            send(self._app, [wake_up for wake_up in waiting if wake_up is not None])
+            hints = [hint for hint in waiting if hint is not None]
+            for task in dict.fromkeys(hint.task for hint in hints):
+                send_tasks(self._app, task, [hint.arguments for hint in hints if hint.task == task])
             if None in waiting:
                 return

@@ -78,7 +78,7 @@ redis.call('PEXPIRE', recent, 120000)
 -- A log that is ended takes nothing more: who comes next begins another generation. Whose segment it is, is known still.
 if final then
   redis.call('HDEL', segment_key, 'context_kind', 'name', 'url', 'members', 'excluded', 'members_exact', 'created_ms',
-    'accepted_ms')
+    'accepted_ms', 'description', 'tags', 'described_ms', 'revisions')
   redis.call('HSET', segment_key, 'deleted_ms', accepted)
 end
 
