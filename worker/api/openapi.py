@@ -72,6 +72,7 @@ def _operation(
     *statuses: int,
     body: str = "",
     parameters: list[Document] | None = None,
+    error: str = "Error",
 ) -> Document:
     operation: Document = {
         "operationId": name,
@@ -82,7 +83,7 @@ def _operation(
         "responses": {
             "200": {"description": "Done", "content": {_JSON: {"schema": _ref(answer)}}},
             **{
-                str(status): {"description": MESSAGES[status], "content": {_JSON: {"schema": _ref("Error")}}}
+                str(status): {"description": MESSAGES[status], "content": {_JSON: {"schema": _ref(error)}}}
                 for status in statuses
             },
         },
@@ -139,12 +140,21 @@ def _others() -> Document:
     return {
         "/api/v2/openapi.json": {"get": document},
         "/api/v2/versions": {
-            "get": _operation("getVersions", "Other", "The versions of LaunchDarkly's API", "Versions", 401, 503)
+            "get": _operation(
+                "getVersions",
+                "Other",
+                "The versions of LaunchDarkly's API",
+                "Versions",
+                401,
+                503,
+                error="ReceiverError",
+            )
         },
     }
 
 
 _ANSWERS: Final[Document] = {
+    "ReceiverError": _object({"code": _TEXT, "message": _TEXT}),
     "BatchLinks": {"type": "object", "additionalProperties": _object({"href": _TEXT, "type": _TEXT})},
     "Batch": _object(
         {

@@ -79,9 +79,13 @@ def read_query(parameters: Iterable[tuple[str, str]], wanted: type[T]) -> T:
             raise refuse("Query parameters", f"{name!r} is there more than once")
         said[name] = f"{said[name]},{value}" if name in said else value
     try:
-        return msgspec.convert(said, wanted, strict=False)
+        found = msgspec.convert(said, wanted, strict=False)
     except msgspec.ValidationError as error:
         raise refuse("Query parameters", _told(error, wanted)) from None
+    for field, name in zip(wanted.__struct_fields__, wanted.__struct_encode_fields__, strict=True):
+        if name in said and getattr(found, field) is None:  # msgspec reads the text "null" as nothing
+            raise refuse("Query parameters", f"{name!r} is no number")
+    return found
 
 
 def read_json(body: bytes, wanted: type[T]) -> T:
