@@ -122,8 +122,7 @@ class Settings(BaseSettings):
     @classmethod
     def _secret_keys_are_keys(cls, keys: SecretStr) -> SecretStr:
         for key in _listed(keys):
-            # As Fernet's own check has it, which is not imported here: every command reads the settings.
-            if not re.fullmatch(r"[A-Za-z0-9_-]{43}=", key):
+            if not is_secret_key(key):
                 raise ValueError("must be Fernet keys, separated by commas; `segsync keys new` prints one")
         return keys
 
@@ -134,6 +133,11 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The broker URL, with its secrets; hand it to Celery and to nobody else."""
         return (self.broker_url or self.state_url).get_secret_value()
+
+
+def is_secret_key(text: str) -> bool:
+    """Whether a text is a Fernet key: 32 bytes in base64. Fernet is not imported for it: every command is here."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{43}=", text) is not None
 
 
 def _listed(keys: SecretStr) -> list[str]:

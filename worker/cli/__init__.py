@@ -4,7 +4,7 @@
 - serve.py, roles.py, init.py: the roles of a real deployment, and its first records
 - segments.py, member.py, rejected_members.py, demo.py: look at a running service; connection.py finds it
 - batches.py, batch_*.py, brake.py: what died or was refused; verify.py, rebuild.py: the stores against the logs
-- alias.py, policy.py, store.py: change its records
+- alias.py, policy.py, store.py, keys.py: change its records
 - manifest.py and manifest_*.py: tools for authors of manifests, which need no service
 """
 

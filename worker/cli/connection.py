@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.data_directory import CONNECTION_FILE, is_held
+from worker.cli.data_directory import CONNECTION_FILE, is_held, read_secret_keys
 from worker.errors import Misconfigured
 
 if TYPE_CHECKING:  # every command imports this module, and `segsync --help` must not wait for pydantic
+    from pydantic import SecretStr
+
     from worker.records.directory import Directory, Environment
     from worker.settings import Settings
     from worker.wiring import Wiring
@@ -78,6 +80,8 @@ class Service:
 def find_service(data_dir: Path | None) -> Service:
     """Find the service: in this data directory when one is named, else in `.segsync`, else by SEGSYNC_* variables.
 
+    The keys of secrets are those of the variable, and then those of the data directory.
+
     Raises:
         Misconfigured: there is none; the message names both ways.
     """
@@ -88,7 +92,8 @@ def find_service(data_dir: Path | None) -> Service:
     if facts is not None:
         try:
             state_url = type(settings.state_url)(facts.pop("state_url"))
-            return Service(settings=settings.model_copy(update={"state_url": state_url}), **facts)
+            keys = all_secret_keys(settings, read_secret_keys(data_dir or DEFAULT_DATA_DIR))
+            return Service(settings=settings.model_copy(update={"state_url": state_url, "secret_keys": keys}), **facts)
         except (TypeError, KeyError, AttributeError):
             raise _damaged((data_dir or DEFAULT_DATA_DIR) / CONNECTION_FILE) from None
     if data_dir is None and "state_url" in settings.model_fields_set:
@@ -97,6 +102,12 @@ def find_service(data_dir: Path | None) -> Service:
         f"no running `segsync up` in {data_dir or DEFAULT_DATA_DIR}: "
         "start it, name its directory with --data-dir, or set SEGSYNC_STATE_URL"
     )
+
+
+def all_secret_keys(settings: Settings, own: str | None) -> SecretStr:
+    """The keys that were given, and behind them those of a data directory: the first one given encrypts."""
+    given = settings.secrets()
+    return type(settings.secret_keys)(",".join([*given, *((own or "").split(","))]).strip(","))
 
 
 def _read(data_dir: Path) -> dict[str, Any] | None:

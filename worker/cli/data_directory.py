@@ -16,6 +16,7 @@ from worker.errors import Misconfigured
 
 CONNECTION_FILE = "connection.json"
 CREDENTIALS_FILE = "credentials.json"
+SECRET_KEYS_FILE = "secret_keys"  # noqa: S105 - its name
 _LOCK_FILE = "lock"
 
 
@@ -93,6 +94,20 @@ class DataDirectory:
         except (ValueError, TypeError):
             raise Misconfigured(f"{path} is damaged; put it back, or start with a new --data-dir") from None
 
+    def secret_keys(self) -> str:
+        """The keys of this installation's secrets, as SEGSYNC_SECRET_KEYS has them; one is made the first time.
+
+        Raises:
+            Misconfigured: the file is there, but holds no keys.
+        """
+        found = read_secret_keys(self.path)
+        if found is None:
+            from worker.records.secret_box import new_key
+
+            found = new_key()
+            _write_private(self.path / SECRET_KEYS_FILE, found)
+        return found
+
     def write_connection(self, facts: dict[str, Any]) -> None:
         """Publish how to reach the service; only once everything answers."""
         _write_private(self.path / CONNECTION_FILE, facts)
@@ -100,6 +115,26 @@ class DataDirectory:
     def remove_connection(self) -> None:
         """Say that nothing answers any more, or not yet."""
         (self.path / CONNECTION_FILE).unlink(missing_ok=True)
+
+
+def read_secret_keys(path: Path) -> str | None:
+    """The keys that a data directory holds; None when it has none yet. A person may have put one more before the first.
+
+    Raises:
+        Misconfigured: the file cannot be read, or holds no keys.
+    """
+    from worker.settings import is_secret_key
+
+    file = path / SECRET_KEYS_FILE
+    try:
+        keys = file.read_text().replace(",", " ").split()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        raise Misconfigured(f"cannot read {file}; put it back: stores' secrets are encrypted under it") from None
+    if not keys or not all(map(is_secret_key, keys)):
+        raise Misconfigured(f"{file} is damaged; put it back: stores' secrets are encrypted under it")
+    return ",".join(keys)
 
 
 def check_not_held(path: Path) -> None:
@@ -132,11 +167,11 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def _write_private(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON for the owner alone, all or nothing, on disk when this returns."""
+def _write_private(path: Path, value: dict[str, Any] | str) -> None:
+    """Write JSON, or a line of text, for the owner alone: all or nothing, on disk when this returns."""
     draft = path.with_name(path.name + ".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(value, file, indent=2)
+        file.write(value if isinstance(value, str) else json.dumps(value, indent=2))
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())

@@ -27,9 +27,9 @@ def command(
                 for segment in read_segments(wiring.client, environment.environment_id, keys)
             }
             for record in wiring.stores_of(environment.environment_id):
-                print(f"{environment.environment_key}, store {record.name}: ", end="")
-                store = wiring.stores.get(record.store_id)
+                print(f"{environment.environment_key}, store {record.label}: ", end="")
                 try:
+                    store = wiring.stores.get(record.store_id)
                     refs = sorted(store.included(context_key)) if store else []
                 except Unavailable as error:
                     print(f"away ({error})")

@@ -92,7 +92,7 @@ def _run(wiring: Wiring, rebuild: Rebuild, record: StoreRecord, begun: Begun) ->
 def _print(record: StoreRecord, found: Comparison) -> None:
     print(
         printable(
-            f"{record.name} is written anew: {counted(found.segments, 'segment')}, {counted(found.members, 'member')}"
+            f"{record.label} is written anew: {counted(found.segments, 'segment')}, {counted(found.members, 'member')}"
         )
     )
     if found.strays:

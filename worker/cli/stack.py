@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from redis.exceptions import RedisError
 
 from worker.cli import log_files
+from worker.cli.connection import all_secret_keys
 from worker.cli.data_directory import DataDirectory
 from worker.cli.embedded import HOST, settle
 from worker.cli.listener import url_of
@@ -57,7 +58,10 @@ class Stack:
         self._supervisor = Supervisor(self._on_death)
         self._credentials = directory.credentials()
         self._server = settle(directory.server, self._credentials.state_password)
-        self._settings = settings.model_copy(update={"state_url": SecretStr(self._server.url), "durability": "fsync"})
+        keys = all_secret_keys(settings, directory.secret_keys())
+        self._settings = settings.model_copy(
+            update={"state_url": SecretStr(self._server.url), "durability": "fsync", "secret_keys": keys}
+        )
         self._starting = True
         self._fills_own_store = True
         self.url = url_of(listener)
@@ -212,6 +216,7 @@ def child_environment(settings: Settings, listener: socket) -> dict[str, str]:
         "SEGSYNC_HOST": host,
         "SEGSYNC_PORT": str(port),
         "SEGSYNC_DURABILITY": settings.durability,
+        "SEGSYNC_SECRET_KEYS": settings.secret_keys.get_secret_value(),
         "PYTHONUNBUFFERED": "1",  # a child that dies must have said why
     }
 

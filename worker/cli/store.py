@@ -11,6 +11,7 @@ from worker.cli.connection import DataDir, EnvironmentName, environments, find_e
 from worker.cli.console import AsJson, console, counted, print_json, printable
 from worker.cli.held_back import braked
 from worker.cli.store_facts import Store, find_store, moment, read_facts, told
+from worker.errors import Misconfigured
 
 if TYPE_CHECKING:
     from worker.cli.store_facts import StoreFacts
@@ -33,7 +34,7 @@ def show_all(as_json: AsJson = False, environment: EnvironmentName = None, data_
     """List the stores: where they are, how far they are behind (by their worst segment), and what keeps them.
 
     States: new (not reached yet), current (nothing waits for longer than five seconds), catching up, away (with the
-    reason; tried again by itself), off, wiped (waits for `segsync rebuild`).
+    reason; tried again by itself), off, locked (its secrets cannot be decrypted), wiped (waits for `segsync rebuild`).
     """
     with open_wiring(data_dir) as wiring:
         chosen = environments(wiring) if environment is None else [find_environment(wiring, environment)]
@@ -67,10 +68,13 @@ def check(store: Store, as_json: AsJson = False, environment: EnvironmentName = 
 
     A store that was away and is found well is tried again by the workers at once.
     """
+    from worker.records.secret_box import LOCKED
     from worker.stores import open_store
 
     with open_wiring(data_dir) as wiring:
         found = find_store(wiring, environment, store)
+        if found.locked:
+            raise Misconfigured(f"{found.label} cannot be tried: {LOCKED}")
         opened = open_store(found)
         try:
             findings = opened.check()
@@ -132,7 +136,7 @@ def _print_table(found: list[StoreFacts]) -> None:
         record = facts.record
         table.add_row(
             record.store_id,
-            printable(record.name),
+            printable(record.label),
             *((facts.environment,) if several else ()),
             printable(str(record.configuration)),
             "on" if record.on else "off",

@@ -90,11 +90,11 @@ def add(
             made,
             as_json,
             f"added to {environment_name(wiring.directory.current, found.environment_id)}, with id {made.store_id}.",
-            f"It is off: `segsync store on {made.name}` begins to fill it."
+            f"It is off: `segsync store on {made.label}` begins to fill it."
             if off
             else "It fills itself from snapshots and logs, while payloads keep arriving; "
             "`segsync store list` shows how far it is.",
-            f"`segsync store check {made.name}` tries from here whether it can be written.",
+            f"`segsync store check {made.label}` tries from here whether it can be written.",
         )
 
 
@@ -210,14 +210,14 @@ def create_table(
         found = find_store(wiring, environment, store)
         configuration = found.configuration
         if configuration.kind != "dynamodb":
-            raise Misconfigured(f"{found.name} is no DynamoDB store, and needs no table")
+            raise Misconfigured(f"{found.label} is no DynamoDB store, and needs no table")
         # boto3 is slow to import, and only this command needs it here.
         from worker.stores.dynamodb.table import create_table as create
 
         made = create(configuration)
         wiring.circuits.reset(found.store_id)
         news = "has its table now." if made else "had its table already."
-        _tell(wiring, found, as_json, news, f"`segsync store check {found.name}` tries whether it can be written.")
+        _tell(wiring, found, as_json, news, f"`segsync store check {found.label}` tries whether it can be written.")
 
 
 def _tell(wiring: Wiring, store: StoreRecord, as_json: bool, news: str, *more: str) -> None:
@@ -226,7 +226,7 @@ def _tell(wiring: Wiring, store: StoreRecord, as_json: bool, news: str, *more: s
         [facts] = read_facts(wiring, [store])
         print_json(facts.described())
         return
-    print(f"{printable(f'{store.name} ({store.configuration})')} {news}")
+    print(f"{printable(f'{store.label} ({store.configuration})')} {news}")
     for line in more:
         print(line)
 
@@ -234,7 +234,7 @@ def _tell(wiring: Wiring, store: StoreRecord, as_json: bool, news: str, *more: s
 def _ask(store: StoreRecord) -> None:
     if not _can_be_asked():
         raise Misconfigured("removing a store cannot be undone; say --yes")
-    print(f"{printable(f'{store.name} ({store.configuration})')}", file=sys.stderr)
+    print(f"{printable(f'{store.label} ({store.configuration})')}", file=sys.stderr)
     print("Nothing more is written to it, and how far it was is forgotten; its content stays in it.", file=sys.stderr)
     typer.confirm("Remove it?", abort=True, err=True)
 

@@ -54,10 +54,10 @@ class StoreFacts:
 
     @property
     def state(self) -> str:
-        """In a word or a line: new, current, catching up, off, away, or wiped."""
+        """In a word or a line: new, current, catching up, off, locked, away, or wiped."""
         record, wiped = self.record, self.notes.wiped_ms is not None
-        if not record.on:
-            return "off"
+        if not record.on or record.locked:
+            return f"locked: {_locked()}" if record.on else "off"
         if waits_for_rebuild(record, self.notes):
             return f"wiped: waits for `segsync rebuild --store {record.store_id}`"
         if self.circuit.open:
@@ -67,6 +67,12 @@ class StoreFacts:
         if wiped or self.lag.seconds is None or self.lag.seconds > _MOMENT_SECONDS:
             return f"catching up, but for one segment: {self.circuit.of_one}" if self.circuit.of_one else "catching up"
         return "current"
+
+    @property
+    def _reason(self) -> str | None:
+        if self.record.locked:
+            return _locked()
+        return self.circuit.reason if self.circuit.open else self.circuit.of_one or None
 
     def described(self) -> dict[str, Any]:
         """Everything, for JSON; secrets are masked."""
@@ -82,7 +88,7 @@ class StoreFacts:
             "version": record.version,
             "rebuildWhenWiped": record.rebuild_when_wiped,
             "state": self.state.partition(":")[0].partition(",")[0],
-            "reason": circuit.reason if circuit.open else circuit.of_one or None,
+            "reason": self._reason,
             "lag": {
                 "batches": lag.batches,
                 "seconds": lag.seconds,
@@ -140,9 +146,9 @@ def find_store(wiring: Wiring, environment: str | None, wanted: str) -> StoreRec
     environment_id = find_environment(wiring, environment).environment_id
     stores = wiring.directory.current.stores_of(environment_id)
     for store in stores:
-        if wanted in {store.store_id, store.name}:
+        if wanted and wanted in {store.store_id, store.name}:
             return store
-    names = ", ".join(store.name for store in stores) or "none"
+    names = ", ".join(store.label for store in stores) or "none"
     raise Misconfigured(
         f"{environment_name(wiring.directory.current, environment_id)} has no store {wanted!r}; there are: {names}"
     )
@@ -153,7 +159,7 @@ def waits_for_rebuild(record: StoreRecord, notes: StoreNotes) -> str | None:
     if notes.wiped_ms is None or record.rebuild_when_wiped:
         return None
     return (
-        f"store {record.name} was wiped (noticed {moment(notes.wiped_ms)}) and waits for "
+        f"store {record.label} was wiped (noticed {moment(notes.wiped_ms)}) and waits for "
         f"`segsync rebuild --store {record.store_id}`"
     )
 
@@ -169,6 +175,12 @@ def told(lag: Lag) -> str:
         return "0"
     age = "filling" if lag.seconds is None else f"{lag.seconds:,.1f} s"
     return f"{lag.batches:,} {'batch' if lag.batches == 1 else 'batches'}, {age}"
+
+
+def _locked() -> str:
+    from worker.records.secret_box import LOCKED
+
+    return LOCKED
 
 
 def _lags(wiring: Wiring, environment_id: str, store_ids: Sequence[str]) -> dict[str, Lag]:

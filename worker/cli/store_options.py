@@ -124,7 +124,7 @@ def changed_store(store: StoreRecord, **options: str | None) -> StoreConfigurati
         _refuse(given, _OF_LAUNCHDARKLY, "a LaunchDarkly store")
         return redis_store(given["redis_url"], found.prefix) if "redis_url" in given else found
     if "redis_url" in given:
-        raise Misconfigured(f"{store.name} is no Redis store; --redis-url is for those")
+        raise Misconfigured(f"{store.label} is no Redis store; --redis-url is for those")
     if found.kind == "dynamodb":
         _refuse(given, _OF_LAUNCHDARKLY, "a LaunchDarkly store")
         return dynamodb_store(

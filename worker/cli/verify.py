@@ -128,7 +128,7 @@ def _verify(
         if (waits := _waits_for_rebuild(wiring, store)) is not None:
             found.wiped[store.store_id] = waits
             continue
-        with progress(f"comparing {store.name}") as tell:
+        with progress(f"comparing {store.label}") as tell:
             show = partial(tell, total=len(segments))
             audit = Audit(wiring, store, repair=repair, sample=sample, progress=show)
             try:
@@ -172,7 +172,7 @@ def _print(found: _Verified) -> None:
         share, compared = account.stores[store.store_id], found.compared.get(store.store_id)
         numbers = (account.accepted, share.applied, share.pending, account.dead, account.discarded, account.expired)
         table.add_row(
-            printable(store.name),
+            printable(store.label),
             *(f"{number:,}" for number in numbers),
             "" if compared is None else f"{compared.members:,}",
             printable(_verdict(found, store)),
@@ -190,11 +190,11 @@ def _print(found: _Verified) -> None:
     for store in found.stores:
         compared = found.compared.get(store.store_id)
         if compared is not None:
-            _print_some([f"{store.name}: {key}: {_wrong(*wrong)}" for key, wrong in compared.wrong.items()])
-            _print_some([f"{store.name}: {key}: could not be judged; try again" for key in compared.uncertain])
+            _print_some([f"{store.label}: {key}: {_wrong(*wrong)}" for key, wrong in compared.wrong.items()])
+            _print_some([f"{store.label}: {key}: could not be judged; try again" for key in compared.uncertain])
             if refused := found.refused.get(store.store_id):
                 print(
-                    f"{printable(store.name)} refuses {counted(refused, 'member')}, who are missing from it: "
+                    f"{printable(store.label)} refuses {counted(refused, 'member')}, who are missing from it: "
                     f"`segsync store refused {store.store_id}`"
                 )
             if compared.counted:

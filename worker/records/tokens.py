@@ -75,7 +75,7 @@ class TokenRecords:
             check_name("a token's name", name)
         if len(description) > _LONGEST_DESCRIPTION:
             raise Misconfigured(f"a token's description is {_LONGEST_DESCRIPTION} characters at the most")
-        text = plain or f"segsync-{secrets.token_hex(20)}"
+        text = f"segsync-{secrets.token_hex(20)}" if plain is None else plain
         check_token("a", text)
         made = new_token(
             text,

@@ -17,7 +17,7 @@ from worker.log.segments import read_segments
 from worker.log.snapshots import SnapshotReplaced
 from worker.model import DEFAULT_CONTEXT_KIND, SegmentId, SegmentPatch, SegmentProfile, WriteCounts
 from worker.processes import stop_requested
-from worker.stores import WriteSession
+from worker.stores import SegmentStore, WriteSession
 from worker.stores.layout import context_hashes
 from worker.sync.base import BaseReading
 from worker.sync.compact import fold_import
@@ -85,10 +85,10 @@ def drain(
         Unavailable: the state server is away, or cannot give the parser of a batch; the cursor stays before it, and
             the sweeper tries again.
     """
-    store = wiring.stores.get(store_id)
+    store = _open(wiring, store_id)
     record = wiring.directory.fresh().store(store_id)
-    if store is None or record is None:
-        return Drained("gone")
+    if isinstance(store, Drained) or record is None:
+        return store if isinstance(store, Drained) else Drained("gone")
     if stopping():
         return Drained("stopped", wake_up_due=True)  # the hint is another worker's
     if not wiring.circuits.allows(store_id):
@@ -114,6 +114,18 @@ def drain(
         return Drained("away")
     else:
         return done
+
+
+def _open(wiring: Wiring, store_id: str) -> SegmentStore | Drained:
+    """The store, or how a drain of it ends at once: it is gone, or its secrets cannot be opened here."""
+    try:
+        return wiring.stores.get(store_id) or Drained("gone")
+    except Unavailable as error:
+        if error.dependency == "state":
+            raise
+        if wiring.circuits.allows(store_id):
+            wiring.circuits.failed(store_id, error)
+        return Drained("away")
 
 
 class _Run:
