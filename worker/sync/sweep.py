@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,7 +51,8 @@ class _Sweep:
 
     Attributes:
         marks: circuit or brake -> a text that changes whenever it opens or closes, engages or is released.
-        changed: those whose mark is another than at the last sweep: what holds nothing back now has done so since.
+        changed: those whose mark is another than at the last sweep: what holds nothing back now has done so since;
+            and stores that people have changed.
         held: logs that would be woken, and what holds each back.
         done: logs to leave the index, with their tickets.
     """
@@ -84,8 +85,11 @@ class Sweeper:
         self._marks: dict[_Key, str] = {}
         self._probes_sent = 0
 
-    def sweep(self) -> list[WakeUp]:
+    def sweep(self, changed_stores: Collection[str] = ()) -> list[WakeUp]:
         """Look once at every log that the index says may be ahead.
+
+        Args:
+            changed_stores: stores that were made, changed or switched on: of what they miss, nobody has been told.
 
         Returns:
             The wake-ups to send. They ignore the flag "one outstanding": that one may be lost (rule 10). Of the logs
@@ -102,6 +106,7 @@ class Sweeper:
             by_environment[segment.environment_id][segment] = ticket
         stores = {found: [store.store_id for store in self._wiring.stores_of(found)] for found in by_environment}
         sweep = self._begin([store_id for found in stores.values() for store_id in found])
+        sweep.changed |= {_store(store_id) for store_id in changed_stores}
         for environment_id, indexed in by_environment.items():
             gone = set(indexed)
             try:
@@ -167,8 +172,9 @@ class Sweeper:
         if not store.lease and (store.ahead or store.orphans):
             key, what = (*where, "waiting"), (store.position, store.epoch)
             sweep.looked_at.add(key)
-            if not sweep.changed.isdisjoint(may_hold):
-                # What held it back is over, and the wake-ups that were sent meanwhile led to nothing.
+            if not sweep.changed.isdisjoint((*may_hold, _store(store_id))):
+                # What held it back is over, and the wake-ups that were sent meanwhile led to nothing; or its store is
+                # another now, and none was sent.
                 self._seen[key] = _Seen(what, self._clock())
                 due = True
             else:
@@ -220,6 +226,10 @@ class Sweeper:
 
 def _circuit(store_id: str) -> _Key:
     return ("circuit", store_id)
+
+
+def _store(store_id: str) -> _Key:
+    return ("store", store_id)
 
 
 def _brake(environment_id: str, integration_key: str) -> _Key:

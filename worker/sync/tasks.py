@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from celery import Celery
 
+from worker.errors import Unavailable
 from worker.log.append import WakeUp
 from worker.model import SegmentId
 from worker.settings import Settings, load_settings
@@ -18,6 +19,7 @@ from worker.sync.exports import EXPORT_TASK, run_export
 from worker.sync.freshness import Heartbeat
 from worker.sync.imports import IMPORT_TASK, run_import, settle_imports
 from worker.sync.maintenance import Maintenance
+from worker.sync.store_watch import StoreWatch
 from worker.sync.sweep import Sweeper
 from worker.sync.wake_ups import DRAIN_QUEUE, DRAIN_TASK, send, send_tasks
 from worker.wiring import Wiring
@@ -123,6 +125,11 @@ def _heartbeat(pid: int) -> Heartbeat:
 
 
 @cache
+def _store_watch(pid: int) -> StoreWatch:
+    return StoreWatch(_wiring(pid))
+
+
+@cache
 def _maintenance(pid: int) -> Maintenance:
     return Maintenance(_wiring(pid), lambda: Wiring(load_settings()))
 
@@ -137,6 +144,14 @@ def queued_hints(app: Celery) -> int:
     except Exception as error:  # noqa: BLE001 - each transport raises its own; the queue may not be there yet
         _log.debug("queue.unknown", error=f"{type(error).__name__}: {error}")
         return 0
+
+
+def _beat_all_the_same(pid: int) -> None:
+    """A beat out of turn: what fails of it fails in the next one, too, and is no reason not to sweep."""
+    try:
+        _heartbeat(pid).beat()
+    except Unavailable as error:
+        _log.warning("state.away", error=str(error))
 
 
 def _send_files(app: Celery) -> None:
@@ -160,7 +175,11 @@ def _add_tasks(app: Celery) -> None:
 
     @app.task(name="segsync.sweep", shared=False)
     def sweep_logs() -> None:
-        due = _sweeper(os.getpid()).sweep()
+        changed = _store_watch(os.getpid()).changed()
+        # Once to find out what is in them, and once more to enter what they miss of it in the index.
+        for _ in range(2 if changed else 0):
+            _beat_all_the_same(os.getpid())
+        due = _sweeper(os.getpid()).sweep(changed)
         if due and queued_hints(app) < MOST_QUEUED:
             send(app, due)
 
