@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import redis
 from deployment import Deployment, deployed
+from launchdarkly_server import LaunchDarklyServer
 from ldclient.integrations import Redis
 from servers import VOLATILE, ValkeyServer, wait_until
+from sync_builders import Installation
 
 from worker.log import keyspace
 from worker.log.append import Appends
 from worker.manifest.examples import Change, example
+from worker.model import StoreRecord
+from worker.stores.launchdarkly import LaunchDarklyStore
 from worker.stores.layout import context_hash
-from worker.sync.deleting import delete_segment
+from worker.sync.deleting import close_deleted, delete_segment
+from worker.sync.drain import drain
 
 KEY = "hightouch-c1"
 PEOPLE = ("ann", "bob", "cyd")
@@ -71,3 +77,43 @@ def send(deployment: Deployment, url: str, add: list[str], remove: list[str]) ->
             f"{url}/api/v2/segment-targets/hightouch", json=body, headers={"Authorization": deployment.writer_token}
         )
         assert answer.status_code == 204, answer.text
+
+
+class OnLaunchDarkly(Installation):
+    """An installation whose store is the stand-in for LaunchDarkly itself."""
+
+    def __init__(self, client: redis.Redis, server: LaunchDarklyServer) -> None:
+        self._launchdarkly = LaunchDarklyStore(server.configuration(), answer_timeout_s=10)
+        super().__init__(client)
+
+    def _open(self, record: StoreRecord) -> LaunchDarklyStore:  # type: ignore[override]  # noqa: ARG002
+        return self._launchdarkly
+
+    def apply(self, *generations: int) -> None:
+        for generation in generations:
+            for _ in range(3):
+                segment = self.segment()._replace(generation=generation)
+                drain(self.wiring, segment, self.store_id, budget_seconds=60)
+
+
+def test_in_launchdarkly_the_segment_itself_is_deleted_and_made_anew(real_redis: redis.Redis) -> None:
+    with LaunchDarklyServer() as server:
+        installation = OnLaunchDarkly(real_redis, server)
+        wiring, key = installation.wiring, "rudderstack-beta"
+        installation.accept(add=("ann", "bob"))
+        installation.apply(1)
+        assert server.members(key) == {"ann", "bob"}
+        delete_segment(wiring, Appends(real_redis), installation.environment_id, key, by="a test")
+        installation.apply(1)
+        assert close_deleted(wiring) == 1
+        assert key not in server.segments
+        installation.accept(add=("cyd",))
+        installation.apply(2)
+        assert server.members(key) == {"cyd"}
+        # It comes back before the store is through the deletion: that one has the key by then.
+        delete_segment(wiring, Appends(real_redis), installation.environment_id, key, by="a test")
+        installation.accept(add=("dan",))
+        installation.apply(3, 2)
+        assert close_deleted(wiring) == 1
+        assert server.members(key) == {"dan"}
+        wiring.stores.close()

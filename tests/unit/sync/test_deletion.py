@@ -17,7 +17,7 @@ from worker.log.append import Appends, Batch, Target
 from worker.log.changes import ManualChange, append_change
 from worker.log.payloads import logs_of_payload
 from worker.log.segments import read_segments
-from worker.model import Cohort, SegmentId, SegmentPatch
+from worker.model import Cohort, RedisStoreConfiguration, SegmentId, SegmentPatch
 from worker.records.stores import StoreRecords
 from worker.sync.audit import Audit
 from worker.sync.batches import Batches, BatchFilter
@@ -112,6 +112,18 @@ def test_the_key_comes_back_as_the_next_generation_and_empty(installation: Insta
     assert refs(installation.store, "bob") == {f"{KEY}.g2"}
     [segment] = read_segments(installation.client, installation.environment_id, [KEY])
     assert (segment.generation, segment.members, segment.members_exact) == (2, 1, True)
+
+
+def test_a_store_that_never_had_anything_of_a_deleted_segment_writes_nothing(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain_all(installation, 1)
+    delete(installation)
+    place = RedisStoreConfiguration(host="another-in-memory")
+    added = StoreRecords(installation.client).add(installation.environment_id, "second", place).store_id
+    wait_until(lambda: installation.wiring.stores.get(added))
+    assert drain(installation.wiring, generation_of(installation, 1), added).outcome == "idle"
+    drain_all(installation, 1)
+    assert close_deleted(installation.wiring) == 1
 
 
 def test_what_no_store_has_applied_goes_with_the_segment(installation: Installation) -> None:
