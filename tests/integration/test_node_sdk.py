@@ -62,9 +62,11 @@ class Place:
         sentinel = self.subject.store.claim("ours", now_ms)
         assert self.subject.store.set_synchronized_on(now_ms - age_ms, sentinel)
 
-    def read_by_node(self, contexts: Sequence[str]) -> Any:
-        """What ``read.mjs`` answers."""
-        segments = [{"key": key, "generation": generation} for key, generation in SEGMENTS.items()]
+    def read_by_node(self, contexts: Sequence[str], *, everybody: bool = False) -> Any:
+        """What ``read.mjs`` answers; with ``everybody``, segments have a rule that takes in whoever is not excluded."""
+        segments = [
+            {"key": key, "generation": generation, "everybody": everybody} for key, generation in SEGMENTS.items()
+        ]
         asked = {"sdk": self.sdk, "store": self.told, "segments": segments, "contexts": list(contexts)}
         return self.node.ask(asked)
 
@@ -145,6 +147,23 @@ def test_node_finds_contexts_whatever_their_keys(place: Place) -> None:
     place.subject.write(ODD_KEYS)
     place.subject.write([], ODD_KEYS[-1:])
     assert place.memberships(ODD_KEYS) == {key: {REF} for key in ODD_KEYS[:-1]} | {ODD_KEYS[-1]: set()}
+
+
+def test_node_leaves_out_who_is_excluded_and_not_included(place: Place) -> None:
+    place.refresh()
+    place.subject.write(["ann", "bob"], exclude=["bob", "cyd", "dan"])
+    place.subject.write(["dan"], ["ann"], exclude=["ann"], unexclude=["dan"])
+    contexts = ["ann", "bob", "cyd", "dan", "never-was"]
+    ruled = place.read_by_node(contexts, everybody=True)["contexts"]
+    assert {key: "beta-users" in ruled[key]["segments"] for key in contexts} == {
+        "ann": False,
+        "bob": True,
+        "cyd": False,
+        "dan": True,
+        "never-was": True,
+    }
+    plain = place.read_by_node(contexts)["contexts"]
+    assert [key for key in contexts if "beta-users" in plain[key]["segments"]] == ["bob", "dan"]
 
 
 def test_node_takes_another_generation_for_another_segment(place: Place) -> None:

@@ -395,6 +395,26 @@ def test_members_in_a_slot_that_moves_are_followed_by_ask_and_then_by_moved(
     assert store.sentinel() == Sentinel("ours", 5)
 
 
+def test_both_lists_follow_their_keys_into_a_slot_that_moves(
+    cluster: RedisCluster, open_store: OpenStore, redirections: dict[str, int]
+) -> None:
+    store = open_store(cluster, "{tagged}")
+    slot, members = slot_of("{tagged}"), MEMBERS[:400]
+    with store.session() as session:
+        session.write(SegmentPatch(REF, members[:200], [], members[:200], []), lambda: None)
+        move = cluster.move_slot(slot, next(port for port in cluster.primaries() if port != cluster.owner(slot)))
+        next(move)
+        counts = session.write(SegmentPatch(REF, members[200:], members[:100], [], members[100:300]), lambda: None)
+        assert counts == WriteCounts(200, 100, removed_excluded=100)
+        assert redirections["ASK"] > 0
+        for _ in move:
+            pass
+        assert session.write(SegmentPatch(REF, [], [], members[300:], []), lambda: None).added_excluded == 100
+        assert redirections["MOVED"] == 100
+    assert store.includes_keys(REF, members) == [number >= 100 for number in range(400)]
+    assert store.includes_keys(REF, members, "excluded") == [not 100 <= number < 300 for number in range(400)]
+
+
 def test_while_slots_move_to_and_fro_everything_is_written_and_the_sentinel_stays(
     cluster: RedisCluster, store: RedisStore, redirections: dict[str, int]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -47,10 +47,10 @@ def store(valkey: ValkeyServer, real_redis: redis.Redis, open_store: OpenStore) 
 
 
 @contextmanager
-def user(client: redis.Redis, *commands: str) -> Iterator[dict[str, object]]:
-    """The credentials of a user who may only use those commands, on the default prefix."""
+def user(client: redis.Redis, *commands: str, keys: Sequence[str] = ("launchdarkly:*",)) -> Iterator[dict[str, object]]:
+    """The credentials of a user who may only use those commands, on those keys."""
     client.acl_setuser(
-        "limited", enabled=True, reset=True, passwords=["+limited-secret"], keys=["launchdarkly:*"], commands=commands
+        "limited", enabled=True, reset=True, passwords=["+limited-secret"], keys=list(keys), commands=commands
     )
     try:
         yield {"username": "limited", "password": SecretStr("limited-secret")}
@@ -347,6 +347,15 @@ def test_a_user_of_another_prefix_is_told_which_commands_are_not_permitted_here(
     with user(real_redis, *EVERY_COMMAND) as credentials:
         [fault] = open_store(valkey, prefix="others", **credentials).check()
     assert "GET, EVAL, SADD, SISMEMBER, SMEMBERS, SREM, SET: it answered NOPERM" in fault
+
+
+def test_a_check_tries_the_keys_of_both_lists(
+    valkey: ValkeyServer, real_redis: redis.Redis, open_store: OpenStore
+) -> None:
+    keys = "launchdarkly:seg*", "launchdarkly:big_segments_*", "launchdarkly:big_segment_include:*"
+    with user(real_redis, *EVERY_COMMAND, keys=keys) as credentials:
+        [fault] = open_store(valkey, **credentials).check()
+    assert "SADD, SISMEMBER, SMEMBERS, SREM: it answered NOPERM" in fault
 
 
 @pytest.mark.parametrize("writable", ["no", "yes"])

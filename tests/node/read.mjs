@@ -3,7 +3,7 @@
 //   sdk       "9" (@launchdarkly/node-server-sdk) or "6" (launchdarkly-node-server-sdk)
 //   store     {kind: "redis", url, prefix}, {kind: "cluster", nodes: [{host, port}], prefix}
 //             or {kind: "dynamodb", table, region, endpoint, prefix}
-//   segments  [{key, generation}]
+//   segments  [{key, generation, everybody}]; with everybody, a rule takes in whom the store says nothing of
 //   contexts  context keys, all of the kind user
 //
 // and so is each line of stdout:
@@ -28,9 +28,11 @@ function openStore({ kind, ...where }) {
   return [RedisBigSegmentStore({ client, prefix: where.prefix }), () => client.disconnect()];
 }
 
-const segmentOf = ({ key, generation }) => ({
+const anybody = { attribute: "key", op: "startsWith", values: [""], negate: false };
+
+const segmentOf = ({ key, generation, everybody }) => ({
   key, generation, version: 1, unbounded: true, unboundedContextKind: "user", salt: "s", included: [], excluded: [],
-  rules: [],
+  rules: everybody ? [{ id: "everybody", clauses: [anybody] }] : [],
 });
 
 const flagOf = ({ key }) => ({
