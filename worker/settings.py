@@ -89,7 +89,9 @@ class Settings(BaseSettings):
     api_route_rate_limit: int = Field(
         250, ge=0, description="requests of one token to one route of the API in 10 s; 0: no limit"
     )
-    ingest_rate_limit: int = Field(0, ge=0, description="payloads of one token in 10 s; 0: no limit")
+    ingest_rate_limit: int = Field(
+        0, ge=0, description="payloads of one token in 10 s, counted by each receiver for itself; 0: no limit"
+    )
     beta_gate: bool = Field(
         default=True,
         description="whether LaunchDarkly's beta routes want the header LD-API-Version: beta, as its own do",

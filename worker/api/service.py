@@ -14,7 +14,6 @@ from worker.api.rate_limits import RateLimits
 from worker.receiver.refusals import Refused
 from worker.records.directory import Directory
 from worker.records.projects import ProjectRecords
-from worker.records.tokens import TokenRecords
 from worker.settings import Settings
 from worker.sync.tasks import create_celery
 from worker.sync.wake_ups import WakeUpSender
@@ -39,7 +38,7 @@ class Service:
         self.wiring = wiring or Wiring(settings)
         self.wake_ups = WakeUpSender(create_celery(settings))
         self.projects = ProjectRecords(self.wiring.client)
-        self.tokens = TokenRecords(self.wiring.client)
+        self.tokens = self.wiring.token_records
         self.limits = RateLimits(
             self.wiring.client,
             per_token=settings.api_rate_limit,

@@ -26,6 +26,7 @@ from worker.receiver.backlog import Backlog
 from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
 from worker.receiver.credentials import authenticate
 from worker.receiver.facts import accepted_facts, refused_facts
+from worker.receiver.ingest_limit import IngestLimit
 from worker.receiver.keeping import Keeper, Rejected
 from worker.receiver.parsing import SLOW_BODY_BYTES, Parsed, Parsing, in_thread, work
 from worker.receiver.refusals import Refused, bad_request, too_large, unusable_manifest
@@ -64,6 +65,7 @@ class Webhook:
         self._appender = appender
         self._wake_ups = wake_ups
         self._backlog = backlog
+        self._limit = IngestLimit(wiring.settings.ingest_rate_limit)
         self._keeper = Keeper(wiring.settings, wiring.rejected, server)
         self._held_bytes = 0
         # Threads of their own: what hangs in one, or takes seconds, must not hold up the others.
@@ -89,6 +91,7 @@ class Webhook:
         try:
             token = authenticate(directory, request.headers.get("authorization"))
             manifest = self._manifest(key)
+            self._limit.count(token.id)
         except Refused as refused:
             return _refusal(key, refused)
         self._wiring.token_records.note_use(token.id)
