@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from secret_keys import KEY, VARIABLE
 from servers import ValkeyServer, free_port, wait_until
 
 from worker.settings import Settings
@@ -29,6 +30,7 @@ class Deployment:
             **{name: value for name, value in os.environ.items() if not name.startswith("SEGSYNC_")},
             "SEGSYNC_STATE_URL": state.url,
             "SEGSYNC_CONCURRENCY": "1",
+            VARIABLE: KEY,
             **(settings or {}),
         }
         self.processes: list[subprocess.Popen[bytes]] = []

@@ -17,6 +17,7 @@ import pytest
 import redis
 import yaml
 from launcher import Launcher, Started
+from secret_keys import KEY, VARIABLE
 from servers import DURABLE, ValkeyServer, free_port, server_binary, wait_until
 
 from worker.stores.layout import context_hash, redis_include_key, redis_synchronized_on_key
@@ -24,6 +25,7 @@ from worker.stores.layout import context_hash, redis_include_key, redis_synchron
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
 SECRETS = {
+    VARIABLE: KEY,
     "SEGSYNC_REDIS_PASSWORD": "state-password",
     "SEGSYNC_WRITER_TOKEN": "writer-token-of-the-test",
     "SEGSYNC_ADMIN_TOKEN": "admin-token-of-the-test",

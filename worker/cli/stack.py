@@ -148,8 +148,8 @@ class Stack:
             "project_key": made.project_key,
             "environment_key": made.environment_key,
             "environment_id": made.environment_id,
-            "writer_token": credentials.writer_token,
-            "admin_token": credentials.admin_token,
+            "writer_token": made.writer_token,
+            "admin_token": made.admin_token,
             "state_url": server.url,
             "store": {"kind": "redis", "url": server.url, "prefix": _PREFIX} if made.settled else None,
         }

@@ -94,7 +94,7 @@ segsync listens on {facts["url"]}
 Sync a small cohort:
 
   curl -i {facts["url"]}/api/v2/segment-targets/rudderstack \\
-    -H 'Authorization: {facts["writer_token"]}' \\
+    -H 'Authorization: {facts["writer_token"] or "YOUR-TOKEN"}' \\
     -H 'Content-Type: application/json' \\
     -d '{json.dumps(body)}'
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
+import structlog
 
 from worker.errors import Misconfigured
 from worker.model import StoreConfiguration, StoreRecord
@@ -19,11 +20,13 @@ from worker.records.projects import check_environment, new_environment, queue_en
 from worker.records.secret_box import SecretBox
 from worker.records.stores import ExistingStore, StoreRecords, first_store
 from worker.records.tables import VERSION, Writes
-from worker.records.tokens import check_token, new_token, queue_token
+from worker.records.tokens import check_token, is_revoked, new_token, queue_token
 from worker.state import state_errors
 
 DEFAULT_PROJECT = "default"
 DEFAULT_ENVIRONMENT = "production"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,7 +34,8 @@ class Bootstrap:
     """What ``Records.bootstrap`` found or made.
 
     Attributes:
-        writer_token: None when there is one already and none was given; as is ``admin_token``.
+        writer_token: None when there is one already and none was given, or the one given was removed; as is
+            ``admin_token``.
         settled: the store; None when there is none any more, and none was made.
     """
 
@@ -160,6 +164,9 @@ class Records:
                 return None, None
             if made.token_hash in directory.tokens:
                 return plain, None
+            if is_revoked(self._client, made.token_hash):
+                _log.warning("token.revoked", role=role, problem="the token given was removed, and is not made again")
+                return None, None
             return wanted, lambda pipe: queue_token(pipe, made)
 
         return change_records(self._client, decide)

@@ -18,6 +18,7 @@ PROJECTS = "segsync:projects"  # hash: project key -> JSON
 ENVIRONMENTS = "segsync:environments"  # hash: environment id -> JSON
 ALIASES = "segsync:aliases"  # hash: another id that payloads may carry -> environment id
 TOKENS = "segsync:tokens"  # hash: SHA-256 of the token -> JSON
+REVOKED = "segsync:revoked"  # set: SHA-256 of tokens that were removed: no start of ours makes them again
 STORES = "segsync:stores"  # hash: store id -> JSON, its secrets sealed: see secret_box.py
 USES = "segsync:token_uses"  # zset: token id -> when it was last used, epoch ms; telling changes no version
 POLICIES = "segsync:policies"  # hash: environment id / integration key -> what becomes of members that cannot be read

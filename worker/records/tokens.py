@@ -16,7 +16,7 @@ from worker.records.change import change_records
 from worker.records.directory import Directory, Token, token_hash
 from worker.records.keys import check_name
 from worker.records.rights import Role, Statement
-from worker.records.tables import TOKENS, USES, Writes
+from worker.records.tables import REVOKED, TOKENS, USES, Writes
 from worker.state import state_errors
 
 # Tokens are kept as plain hashes, which only keeps long ones secret; and they must pass through a header as they are.
@@ -115,6 +115,9 @@ class TokenRecords:
     def remove(self, token_id: str) -> Token:
         """Remove a token: nobody can use it any more, within five seconds.
 
+        Nor does the next start make it again, of `segsync up` or of a deployment that runs `segsync init` with it; who
+        adds it by hand does.
+
         Returns:
             What was removed.
 
@@ -128,6 +131,7 @@ class TokenRecords:
 
             def queue(pipe: Any) -> None:
                 pipe.hdel(TOKENS, found.token_hash)
+                pipe.sadd(REVOKED, found.token_hash)
                 pipe.zrem(USES, found.id)
 
             return found, queue
@@ -197,6 +201,16 @@ def new_token(
     )
 
 
+def is_revoked(client: redis.Redis, token_hash: str) -> bool:
+    """Whether the token with that hash was removed, and not added since.
+
+    Raises:
+        Unavailable: the state server is away.
+    """
+    with state_errors():
+        return bool(client.sismember(REVOKED, token_hash))
+
+
 def check_token(whose: str, plain: str) -> None:
     """Refuse what would not be secret, or not pass through a header.
 
@@ -210,6 +224,7 @@ def check_token(whose: str, plain: str) -> None:
 def queue_token(pipe: Any, token: Token) -> None:
     """Queue what writes a token."""
     pipe.hset(TOKENS, token.token_hash, token.model_dump_json())
+    pipe.srem(REVOKED, token.token_hash)
 
 
 def _known(directory: Directory, token_id: str) -> Token:

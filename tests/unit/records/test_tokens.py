@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from worker.errors import Conflict, Misconfigured, NotFound, Unavailable
+from worker.model import RedisStoreConfiguration
 from worker.records.directory import Statement, token_hash
 from worker.records.records import Records
 from worker.records.tables import TOKENS, write_record
@@ -74,6 +75,24 @@ def test_a_removed_token_is_unknown_and_so_is_its_use(tokens: TokenRecords, redi
     assert tokens.last_used() == {}
     with pytest.raises(NotFound):
         tokens.remove(made.id)
+
+
+def test_a_removed_token_does_not_come_back_with_the_next_start(
+    tokens: TokenRecords, redis_client: redis.Redis
+) -> None:
+    records, given = Records(redis_client), "a-writer-token-of-a-deployment"
+    store = RedisStoreConfiguration(host="one")
+    made = records.bootstrap(environment_id=None, store_configuration=store, writer_token=given)
+    assert made.writer_token == given
+    found = records.directory().token(given)
+    assert found is not None
+    tokens.remove(found.id)
+
+    assert records.bootstrap(environment_id=None, store_configuration=store, writer_token=given).writer_token is None
+    assert records.directory().token(given) is None
+
+    tokens.add("again", role="writer", plain=given)
+    assert records.bootstrap(environment_id=None, store_configuration=store, writer_token=given).writer_token == given
 
 
 def test_what_a_token_may_do_can_be_changed(tokens: TokenRecords, redis_client: redis.Redis) -> None:
