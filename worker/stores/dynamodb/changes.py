@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.model import DynamoDBStoreConfiguration, MemberList
 from worker.stores.dynamodb.plan import Found, is_right
 from worker.stores.dynamodb.units import ConsumedUnits, units_of
+from worker.stores.dynamodb.wishes import Wish, wish_of, words_of
 from worker.stores.layout import (
     DYNAMODB_EXCLUDED,
     DYNAMODB_INCLUDED,
@@ -31,20 +31,6 @@ _UNITS_IN_TRANSACTION: Final = 2.0
 
 _IS_BLANK: Final = f"attribute_not_exists({DYNAMODB_INCLUDED}) AND attribute_not_exists({DYNAMODB_EXCLUDED})"
 _IS_NEVER: Final = f"attribute_exists({DYNAMODB_PARTITION_KEY}) AND attribute_not_exists({DYNAMODB_PARTITION_KEY})"
-
-
-class Wish(NamedTuple):
-    """What shall become of a member: which lists to add it to, and which to remove it from; one list at least."""
-
-    add: tuple[MemberList, ...] = ()
-    remove: tuple[MemberList, ...] = ()
-
-
-@cache
-def wish_of(included: bool | None, excluded: bool | None) -> Wish:
-    """Whether a member shall be in each list; None for a list that nothing is said of."""
-    said = tuple(zip(MEMBER_LISTS, (included, excluded), strict=True))
-    return Wish(tuple(of for of, wanted in said if wanted), tuple(of for of, wanted in said if wanted is False))
 
 
 class Step(Enum):
@@ -160,7 +146,7 @@ class Changes:
                 return self._remove(change)
             # Under its condition a late copy of a DeleteItem does no more harm than one of an UpdateItem.
             removes_item = change.step is Step.REMOVE_ITEM
-            condition = _words_of(change.wish).is_alone if removes_item else _IS_BLANK
+            condition = words_of(change.wish).is_alone if removes_item else _IS_BLANK
             self._delete(change, condition, self._refs if removes_item else None)
             change.changed = change.wish.remove if removes_item else change.changed
         except self._client.exceptions.ConditionalCheckFailedException as fault:
@@ -202,7 +188,7 @@ class Changes:
         before = self._update(
             change,
             self._refs | self._ref,
-            ConditionExpression=_words_of(change.wish).is_in,
+            ConditionExpression=words_of(change.wish).is_in,
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
         self._note_changes(change, before)
@@ -219,7 +205,7 @@ class Changes:
         answer = self._client.update_item(
             TableName=self._table,
             Key=self._key(change),
-            UpdateExpression=_words_of(change.wish).update,
+            UpdateExpression=words_of(change.wish).update,
             ExpressionAttributeValues=values,
             # Not UPDATED_OLD: whether it tells of a set that ADD left as it was is not documented.
             ReturnValues="ALL_OLD",
@@ -243,7 +229,7 @@ class Changes:
 
     def _in_transaction(self, change: Change) -> dict[str, Any]:
         request: dict[str, Any] = {"TableName": self._table, "Key": self._key(change)}
-        words = _words_of(change.wish)
+        words = words_of(change.wish)
         if change.step is Step.REMOVE_ITEM:
             alone = {"ConditionExpression": words.is_alone, "ExpressionAttributeValues": self._refs}
             return {"Delete": request | alone}
@@ -266,31 +252,6 @@ class Changes:
 
     def _counted(self, answer: Any) -> None:
         self._consumed.count(write=units_of(answer))
-
-
-class _Words(NamedTuple):
-    """Expressions of a wish; the last two only where it is about one list."""
-
-    update: str
-    is_in: str
-    is_alone: str
-    is_in_with_others: str
-
-
-@cache
-def _words_of(wish: Wish) -> _Words:
-    lists = wish.add + wish.remove
-    of, other = lists[0], DYNAMODB_EXCLUDED if lists[0] == DYNAMODB_INCLUDED else DYNAMODB_INCLUDED
-    clauses = (("ADD", wish.add), ("DELETE", wish.remove))
-    update = " ".join(f"{verb} {', '.join(f'{each} :refs' for each in sets)}" for verb, sets in clauses if sets)
-    return _Words(
-        update,
-        is_in=" OR ".join(f"contains({each}, :ref)" for each in lists),
-        is_alone=f"{of} = :refs AND attribute_not_exists({other})",
-        # A transaction does not tell what it has left of an item: there, an item that it would empty is another's to
-        # remove.
-        is_in_with_others=f"contains({of}, :ref) AND (size({of}) > :one OR attribute_exists({other}))",
-    )
 
 
 def _is_blank(item: Any) -> bool:
