@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from cells import CellRules, goes_unnoticed
 from claims import ClaimRules, claims_too_much
 from crashes import CrashRules, judges_wrong
+from deletions import DeletionRules, goes_wrong
 from explore import find_violation
 from late_appends import LateRules, resurrects
 from scenarios import HOLDS, NEEDED
@@ -56,6 +57,7 @@ def _main(wanted: str) -> int:
             _small(ClaimRules, claims_too_much),
             _small(CrashRules, judges_wrong),
             _small(CellRules, goes_unnoticed),
+            _small(DeletionRules, goes_wrong),
         ]
     return 0 if all(right) else 1
 

@@ -6,14 +6,14 @@ listed and lives after that time was never deleted, and is taken out.
 
 A generation is deleted by the last entry of its log (``imports.final_import``): with it, the segment's context kind,
 name and counts go, and the next batch begins the generation after it. The log is then drained like any other. When
-every store has applied that entry, the generation is **closed**: its log, snapshot and cursors go. Its dead letters
-stay, to be looked at, until they have had their time; then it is **forgotten**.
+every store has applied that entry, ten minutes ago, the generation is **closed**: its log, snapshot and cursors go. Its
+dead letters stay, to be looked at, until they have had their time; then it is **forgotten**.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import redis
 
@@ -23,7 +23,6 @@ from worker.model import SegmentId
 from worker.state import state_errors
 
 CLOSING = "segsync:closing"
-Closed = Literal["lives", "busy", "closed"]
 
 
 class Ending(NamedTuple):
@@ -79,15 +78,26 @@ class Closings:
             found = cast("list[bytes | None]", self._client.hmget(f"{base}:segment", "generation", "context_kind"))
         return int(found[0] or 0), found[1] is not None
 
-    def close(self, segment: SegmentId, store_ids: list[str]) -> Closed:
-        """Give back what a deleted generation takes, if each of these stores has applied its last entry.
+    def may_close(self, segment: SegmentId, store_ids: Sequence[str]) -> bool:
+        """Whether ``close`` would close it now.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        return self._close(segment, "0", store_ids) == "closed"
+
+    def close(self, segment: SegmentId, store_ids: Sequence[str]) -> bool:
+        """Give back what a deleted generation takes, if each of these stores has applied its last entry for good.
 
         Raises:
             Unavailable: the state server is away; it may be closed.
         """
+        return self._close(segment, "1", store_ids) == "closed"
+
+    def _close(self, segment: SegmentId, really: str, store_ids: Sequence[str]) -> str:
         base = keyspace.base(segment.environment_id, segment.segment_key)
-        reply = script("delete_close")(self._client, base, segment.generation, *store_ids)
-        return cast("Closed", reply[0].decode())
+        [verdict] = script("delete_close")(self._client, base, segment.generation, really, *store_ids)
+        return cast("bytes", verdict).decode()
 
     def forget(self, segment: SegmentId, *, with_dead: bool = False) -> bool:
         """Forget a generation that is closed; returns False while dead letters, or payloads that it shares, are left.

@@ -80,6 +80,7 @@ def deleted_statuses(wiring: Wiring, environment_id: str, store_ids: Sequence[st
 def close_deleted(wiring: Wiring) -> int:
     """Close the deleted generations that every store is through, and forget those of which nothing is dead any more.
 
+    That is ten minutes after the last of them was, so that one that fails over and loses it is emptied again (rule 13).
     All stores of the environment count, those too that are off: what they hold would show when they are on again. One
     that is away holds up the generations that it has not emptied, and nothing else. Idempotent.
 
@@ -113,9 +114,11 @@ def _look_after(wiring: Wiring, ending: Ending) -> bool:
     for status in wiring.upkeep.statuses_of([segment], store_ids):
         if not all(store.settled for store in status.stores.values()):
             return False
+        if not wiring.closings.may_close(segment, store_ids):
+            return False
         if not alive:  # one that has come back has taken the place of this one's, where a store has places
             _drop(wiring, segment)
-        closed = wiring.closings.close(segment, store_ids) == "closed"
+        closed = wiring.closings.close(segment, store_ids)
         if not closed:
             return False
         _log.info("segment.closed", environment_id=segment.environment_id, segment=segment.ref)

@@ -9,6 +9,7 @@ import redis
 from sync_builders import Installation
 
 from worker.errors import Conflict, NotFound, Unavailable
+from worker.log import keyspace
 from worker.log.append import Appends
 from worker.log.import_records import ImportRecord
 from worker.log.imports import ImportMode
@@ -166,6 +167,9 @@ def test_an_import_that_is_being_written_stops_when_its_segment_is_deleted(insta
         installation.wiring, Appends(installation.client), installation.environment_id, "rudderstack-beta", by="test"
     )
     apply(installation)
+    installation.client.hset(
+        f"{keyspace.prefix(installation.segment())}:cursor:{installation.store_id}", "advanced_ms", "0"
+    )
     assert close_deleted(installation.wiring) == 1
     settle_imports(installation.wiring)
     assert (record(installation, import_id).status, members(installation, "ann", "cyd")) == ("stopped", "")

@@ -1,19 +1,24 @@
 -- End the log of a deleted generation: everybody is out of every store, and what said so goes. What is dead stays until
 -- it has had its time, and the head with it.
--- ARGV: generation, all stores of the environment ...
--- Returns {'lives'} (it is not deleted) | {'busy'} (some store is not through it) | {'closed', records of dead entries}
+-- ARGV: generation, '1' to do it and '0' to ask whether it would be done, all stores of the environment ...
+-- Returns {'lives'} (it is not deleted) | {'busy'} (some store is not through it, or may lose that it is) | {'closed'}
 local generation = ARGV[1]
 local prefix, head = base .. ':g' .. generation, head_key(generation)
 if lives(generation) then return {'lives'} end
-if last(generation) == '0-0' then return {'closed', redis.call('HLEN', dead_key(generation))} end
-for i = 2, #ARGV do
+if last(generation) == '0-0' then return {'closed'} end
+-- Rule 13: another process behind a store may have lost what was answered within ten minutes; then its cursor, which has
+-- to be there for that, goes back.
+local settled_by = now_ms() - TRAIL_MS
+for i = 3, #ARGV do
   local cursor = cursor_key(generation, ARGV[i])
   if position(cursor) ~= last(generation) or lease(cursor) ~= '' or redis.call('HLEN', open_key(generation, ARGV[i])) > 0
-  then return {'busy'} end
+    or tonumber(redis.call('HGET', cursor, 'advanced_ms') or '0') > settled_by then return {'busy'} end
 end
+if ARGV[2] ~= '1' then return {'closed'} end
+
 -- Also of stores that were removed and are not forgotten yet.
 local stores = redis.call('SMEMBERS', stores_key(generation))
-for i = 2, #ARGV do stores[#stores + 1] = ARGV[i] end
+for i = 3, #ARGV do stores[#stores + 1] = ARGV[i] end
 for i = 1, #stores do redis.call('DEL', cursor_key(generation, stores[i]), open_key(generation, stores[i])) end
 local imports = redis.call('HKEYS', imports_key(generation))
 for i = 1, #imports do redis.call('UNLINK', import_key(generation, imports[i])) end
@@ -33,4 +38,4 @@ redis.call('UNLINK', log_key(generation), imports_key(generation), stores_key(ge
 redis.call('HDEL', head, 'last', 'snapshot')
 -- What a store that comes back from a backup may still hold is known for ours by that.
 redis.call('SADD', base .. ':closed', generation)
-return {'closed', redis.call('HLEN', dead_key(generation))}
+return {'closed'}
