@@ -12,6 +12,7 @@ from worker.cli import (
     batches,
     brake,
     demo,
+    env,
     export_flags,
     init,
     keys,
@@ -24,9 +25,11 @@ from worker.cli import (
     segments,
     serve,
     store,
+    token,
     up,
     verify,
 )
+from worker.cli.apply import command as apply
 
 app = typer.Typer(
     name="segsync",
@@ -62,9 +65,12 @@ app.command("demo")(demo.command)
 app.command("rejected-members")(rejected_members.command)
 app.command("verify")(verify.command)
 app.command("rebuild")(rebuild.command)
+app.command("apply")(apply.command)
 app.command("export-flags")(export_flags.command)
 app.add_typer(batches.app, name="batches")
 app.add_typer(brake.app, name="brake")
+app.add_typer(env.app, name="env")
+app.add_typer(token.app, name="token")
 app.add_typer(alias.app, name="alias")
 app.add_typer(policy.app, name="policy")
 app.add_typer(store.app, name="store")
