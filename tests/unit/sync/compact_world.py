@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 from unittest.mock import patch
 
 import redis
+from made_builders import change_by_hand, import_keys
 from sync_builders import Installation
 
 from worker.log.compaction import Draft
@@ -15,13 +18,14 @@ from worker.log.dead import DeadLetter
 from worker.log.entry import Entry, compress, pack_fields, pack_slice
 from worker.log.late import insert_entry
 from worker.log.lease import Behind, Busy, Idle, Lease
+from worker.log.names import excluded_name, is_excluded
 from worker.log.position import START, ms_of, order
 from worker.log.snapshot import Changes, decisions_after, members
 from worker.log.snapshots import SnapshotReplaced
 from worker.model import RedisStoreConfiguration
 from worker.records.stores import StoreRecords
 from worker.sync import compact as compact_module
-from worker.sync.compact import Compacted, compact
+from worker.sync.compact import Compacted, compact, fold_import
 from worker.sync.members import read_members
 from worker.wiring import Wiring
 
@@ -33,7 +37,8 @@ LONG_S = 86_400
 class World:
     """Stores are sets here, and a drain is what the real one does, step by step, with every fault of its own choosing.
 
-    ``model`` has the live batches by position; ``dead`` those that died, with what they say.
+    ``model`` has the live batches by position; ``dead`` those that died, with what they say; ``imports`` whom each
+    import has, and whether it is a replace. Stores and model have both lists, by name.
     """
 
     def __init__(self, client: redis.Redis, *, stores: int = 1, **settings: Any) -> None:
@@ -53,6 +58,9 @@ class World:
         }
         self.model: dict[str, Members] = {}
         self.dead: dict[str, Members] = {}
+        self.imports: dict[str, tuple[set[str], bool]] = {}
+        self.parsed: set[tuple[str, str]] = set()
+        self.folding = NOTHING_MEANWHILE
 
     @property
     def first(self) -> str:
@@ -68,6 +76,21 @@ class World:
         self.model[position] = {**dict.fromkeys(add, True), **dict.fromkeys(remove, False)}
         while apart and self.now_ms() == ms_of(position):
             pass
+        return position
+
+    def exclude(self, add: str = "", remove: str = "") -> str:
+        """A change by hand of the excluded list."""
+        change_by_hand(self.installation, add_excluded=tuple(add), remove_excluded=tuple(remove))
+        position = self.head("last")
+        said = {**dict.fromkeys(add, True), **dict.fromkeys(remove, False)}
+        self.model[position] = {excluded_name(key): include for key, include in said.items()}
+        return position
+
+    def accept_import(self, people: str = "", *, replace: bool = True) -> str:
+        """An import of people of one letter each; returns its position."""
+        import_keys(self.installation, *people, mode="replace" if replace else "merge", chunk_keys=2)
+        position = self.head("last")
+        self.imports[position] = (set(people), replace)
         return position
 
     def head(self, name: str) -> str:
@@ -110,15 +133,50 @@ class World:
         except Behind:
             self._apply_base(store_id, lease)
         else:
+            if found and found[0].kind == "import":
+                self.fold_import(found[0])
+                found = []
+            found = list(takewhile(lambda entry: entry.kind != "import", found))
             for entry in found:
                 if entry.entry_id == kill and entry.entry_id in self.model and not self._applied(kill):
                     assert lease.bury(entry, letter(entry.batch_id))
                     self.dead[kill] = self.model.pop(kill)
                 elif not entry.dead:
-                    write(self.stores[store_id], read_members(self.wiring, entry))
+                    write(self.stores[store_id], self._parse(entry))
             if found:
                 lease.advance(found[-1], 0)
         lease.release(clean=True)
+
+    def fold_import(self, entry: Entry) -> str:
+        """What a drain does that has come to one; at a step of ``folding``, something happens meanwhile, or it is killed."""
+        steps = iter(range(10_000))
+        at, meanwhile, killed = self.folding
+
+        def step() -> bool:
+            if next(steps) == at:
+                self.folding = NOTHING_MEANWHILE
+                meanwhile()
+                if killed:
+                    raise Killed
+            return False
+
+        abandon = (lambda _: None) if killed else Draft.abandon
+        with (
+            patch.object(compact_module, "read_members", self._read_applied),
+            patch.object(Draft, "abandon", abandon),
+            suppress(Killed),
+        ):
+            return fold_import(self.wiring, self.segment, entry, lambda: None, step)
+        return "killed"
+
+    def _read_applied(self, wiring: Wiring, entry: Entry) -> Members:
+        parsed = self._applied(entry.entry_id) or (entry.entry_id, entry.parser_digest) in self.parsed
+        assert parsed, "what no store has applied may kill who parses it"
+        return read_members(wiring, entry)
+
+    def _parse(self, entry: Entry) -> Members:
+        self.parsed.add((entry.entry_id, entry.parser_digest))
+        return read_members(self.wiring, entry)
 
     def drain_all(self) -> None:
         for store_id in self.stores:
@@ -138,7 +196,7 @@ class World:
                 from_ = START
             beside = Changes()
             for entry in base.late:
-                beside.add(entry.entry_id, read_members(self.wiring, entry))
+                beside.add(entry.entry_id, self._parse(entry))
             try:
                 for number in range(base.chunks):
                     final = number == base.chunks - 1
@@ -216,12 +274,8 @@ class World:
             found = rules(*arguments, **named)
             return found and replace(found, floor_ms=found.floor_ms if floor_ms is None else floor_ms)
 
-        def read_applied(wiring: Wiring, entry: Entry) -> Members:
-            assert self._applied(entry.entry_id), "what no store has applied may kill who parses it"
-            return read_members(wiring, entry)
-
         with (
-            patch.object(compact_module, "read_members", read_applied),
+            patch.object(compact_module, "read_members", self._read_applied),
             patch.object(compact_module, "_now", lambda _: (now, early)),
             patch.object(compact_module, "_rules", with_floor),
         ):
@@ -247,16 +301,26 @@ class World:
                 found.update(dict.fromkeys(add, True))
             position = base.position
         for entry in self.wiring.drain_log.read(self.segment, position, most_bytes=1 << 20, most_entries=1000):
-            if not entry.dead:
+            if entry.kind == "import":
+                there = {name for name, include in found.items() if include}
+                found = dict.fromkeys(self._imported(there, entry.entry_id), True)
+            elif not entry.dead:
                 found.update(read_members(self.wiring, entry))
         return {key for key, include in found.items() if include}
 
     def expected(self) -> set[str]:
         """What the model says."""
         store: set[str] = set()
-        for position in sorted(self.model, key=order):
-            write(store, self.model[position])
+        for position in sorted([*self.model, *self.imports], key=order):
+            if position in self.imports:
+                store = self._imported(store, position)
+            else:
+                write(store, self.model[position])
         return store
+
+    def _imported(self, store: set[str], position: str) -> set[str]:
+        people, replaces = self.imports[position]
+        return people | ({name for name in store if is_excluded(name)} if replaces else store)
 
     def snapshot_members(self) -> set[str]:
         base = self.wiring.snapshots.base(self.segment)
@@ -265,6 +329,9 @@ class World:
     def snapshot_keys(self) -> list[str]:
         found: Any = self.client.keys(glob_escaped(self.key("snapshot:")) + "*")
         return sorted(key.decode() for key in found)
+
+
+NOTHING_MEANWHILE: tuple[int, Callable[[], None], bool] = (-1, lambda: None, False)
 
 
 class Killed(BaseException):

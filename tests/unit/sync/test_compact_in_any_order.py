@@ -12,7 +12,7 @@ from typing import Any
 
 import fakeredis
 import pytest
-from compact_world import World, glob_escaped
+from compact_world import NOTHING_MEANWHILE, World, glob_escaped
 
 from worker.log.position import START, ms_of, order
 from worker.sync.expire import expire_dead
@@ -20,8 +20,29 @@ from worker.sync.expire import expire_dead
 SEEDS = range(20)
 STEPS = 80
 PEOPLE = "abcdefgh"
-WEIGHTS = {"accept": 8, "drain": 16, "bury": 6, "replay": 3, "insert": 2, "compact": 8, "kill": 1, "expire": 1}
-MEANWHILE = {"accept": 1, "drain": 3, "bury": 1, "replay": 4, "insert": 4, "compact": 4, "expire": 1}
+WEIGHTS = {
+    "accept": 8,
+    "exclude": 2,
+    "import": 3,
+    "drain": 16,
+    "bury": 6,
+    "replay": 3,
+    "insert": 2,
+    "compact": 8,
+    "kill": 1,
+    "expire": 1,
+}
+MEANWHILE = {
+    "accept": 1,
+    "exclude": 1,
+    "import": 1,
+    "drain": 3,
+    "bury": 1,
+    "replay": 4,
+    "insert": 4,
+    "compact": 4,
+    "expire": 1,
+}
 
 # What happened in all seeds together: a test of this test.
 seen: Counter[str] = Counter()
@@ -74,7 +95,29 @@ class AnyOrder:
     def _accept(self) -> None:
         self.world.accept(self._people(), self._people(), apart=self.chance.random() < 0.5)
 
+    def _exclude(self) -> None:
+        self.world.exclude(self._people(), self._people())
+
+    def _import(self) -> None:
+        replaces = self.chance.random() < 0.7
+        self.world.accept_import(self._people(), replace=replaces)
+        self._note("replace" if replaces else "merge")
+
     def _drain(self) -> None:
+        kind = self.chance.choice(("", "", "meanwhile", "killed"))
+        if kind and self.world.folding == NOTHING_MEANWHILE:
+            meanwhile = (lambda: self._meanwhile_folding()) if kind == "meanwhile" else self._note_killed
+            self.world.folding = (self.chance.randint(0, 6), meanwhile, kind == "killed")
+        self._drain_one()
+
+    def _meanwhile_folding(self) -> None:
+        self._note("while an import was folded")
+        self.step(MEANWHILE)
+
+    def _note_killed(self) -> None:
+        self._note("killed while an import was folded")
+
+    def _drain_one(self) -> None:
         store_id = self._store()
         cursor, world = self.world.cursor(store_id), self.world
         if order(cursor) < order(world.head("trimmed") or START):
@@ -166,6 +209,10 @@ def test_all_that_matters_has_happened() -> None:
         "compaction killed",
         "compaction replaced",
         "compaction in use",
+        "replace",
+        "merge",
+        "while an import was folded",
+        "killed while an import was folded",
         "floor moved",
         "expired",
     }, seen
