@@ -14,6 +14,8 @@ _TESTS = (
     "tests/unit/sync/test_maintenance.py",
     "tests/unit/sync/test_sweep.py",
     "tests/unit/sync/test_sweep_held_back.py",
+    "tests/unit/sync/test_store_watch.py",
+    "tests/unit/sync/test_store_health.py",
     "tests/unit/sync/test_compact.py",
 )
 
@@ -124,7 +126,7 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "a store that waits for a person claims nothing",
-            "        if notes.wiped_ms is not None and not record.rebuild_when_wiped:\n            return\n",
+            "        if notes.wiped_ms is not None and not record.rebuild_when_wiped:\n            return False\n",
             "",
         ),
         (
@@ -153,6 +155,16 @@ MUTANTS: list[Mutant] = [
             "            pass\n",
         ),
         ("what the index lacks is entered", "            self._enter_missing(waiting)\n", "            pass\n"),
+        (
+            "what was told is noted",
+            "                self._healths.note_told(seen.record, seen.fresh_ms if told else None)\n",
+            "                pass\n",
+        ),
+        (
+            "a store that was told nothing is not well",
+            "note_told(seen.record, seen.fresh_ms if told else None)",
+            "note_told(seen.record, seen.fresh_ms)",
+        ),
         (
             "a store whose circuit is open is not told",
             "            if not wiring.circuits.allows(store_id):\n                return\n",
@@ -255,6 +267,11 @@ MUTANTS: list[Mutant] = [
         ),
         ("a past generation leaves the index", "return past or all(", "return all("),
         (
+            "what a changed store misses is woken at once",
+            "sweep.changed.isdisjoint((*may_hold, _store(store_id)))",
+            "sweep.changed.isdisjoint(may_hold)",
+        ),
+        (
             "a log is not woken while it is held back",
             "holds = [sweep.holds[key] for key in may_hold if key in sweep.holds]",
             "holds: list[_Hold] = []",
@@ -272,7 +289,7 @@ MUTANTS: list[Mutant] = [
         ("orphans are woken for", "(store.ahead or store.orphans)", "store.ahead"),
         (
             "what was held back is woken at once",
-            "            if not sweep.changed.isdisjoint(may_hold):\n",
+            "            if not sweep.changed.isdisjoint((*may_hold, _store(store_id))):\n",
             "            if False:\n",
         ),
         (

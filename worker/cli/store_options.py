@@ -127,15 +127,17 @@ def changed_store(store: StoreRecord, **options: str | None) -> StoreConfigurati
         raise Misconfigured(f"{store.label} is no Redis store; --redis-url is for those")
     if found.kind == "dynamodb":
         _refuse(given, _OF_LAUNCHDARKLY, "a LaunchDarkly store")
-        return dynamodb_store(
+        changed = dynamodb_store(
             found.tableName,
             found.region,
             endpoint=found.endpoint,
             role_arn=given.get("role_arn", found.roleArn),
-            external_id=given.get("external_id", found.externalId),
+            external_id=given.get("external_id"),
             write_mode=given.get("write_mode", found.writeMode),
             prefix=found.prefix,
         )
+        # One that is kept need not go with a role: the API makes one for each table.
+        return changed if "external_id" in given else changed.model_copy(update={"externalId": found.externalId})
     _refuse(given, _OF_A_TABLE, "a DynamoDB store")
     if "access_token" not in given:
         return found

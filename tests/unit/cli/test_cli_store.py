@@ -30,6 +30,7 @@ from worker.model import (
 from worker.records.circuit import Circuits
 from worker.records.directory import Environment
 from worker.records.records import Records
+from worker.records.stores import StoreRecords
 from worker.records.tables import ENVIRONMENTS, FORGOTTEN, write_record
 from worker.stores.layout import context_hash
 
@@ -206,6 +207,13 @@ def test_how_a_table_is_written_can_be_changed(installation: Installation) -> No
         tableName="flags", region="r", prefix="p", writeMode="transact"
     )
     assert changed.version == 2
+
+
+def test_an_external_id_that_the_api_made_without_a_role_outlives_another_change(installation: Installation) -> None:
+    table = DynamoDBStoreConfiguration(tableName="flags", region="r", externalId="made")
+    StoreRecords(installation.client, BOX).add(ENVIRONMENT, "table", table)
+    installation.run("set", "table", "--write-mode", "transact")
+    assert installation.stores["table"].configuration == table.model_copy(update={"writeMode": "transact"})
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,16 @@ def test_a_store_that_was_wiped_is_not_well_until_it_is_filled_anew(installation
     assert status(installation).available
 
 
+def test_a_store_that_may_hold_strays_is_not_well(installation: Installation) -> None:
+    beat(installation)
+    beat(installation)
+    assert status(installation).available
+    installation.wiring.incarnations.note_strays(installation.store_id)
+    beat(installation)
+    assert health(installation).withheld
+    assert not status(installation).available
+
+
 def test_a_store_that_was_moved_is_one_of_which_nothing_is_known(installation: Installation) -> None:
     installation.accept(add=("ann",))
     apply(installation)
