@@ -34,6 +34,7 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
                                snapshot with which filling it from nothing began)
     S:gN:stores        set     the stores that have ever had a cursor here, and were not forgotten
     S:gN:open:STORE    hash    lease token -> "position batches bytes connection": the open mark of a drain
+    S:closed           set     the generations that were deleted, and of which no store should hold anything any more
 
 Beside these, in slots of their own:
 
@@ -50,6 +51,8 @@ Beside these, in slots of their own:
     segsync:refused:{ID}        hash    members whom the store does not take: see refused_members.py
     segsync:rebuild:{ID}        hash    log name -> what a rebuild is about: see worker/sync/rebuild.py
     segsync:pending             hash    environment id -> what waits in its logs, as last measured: see pending.py
+    segsync:closing             zset    log name -> time until which its deletion may land: see closing.py
+    segsync:{imports}:*, segsync:{exports}:*    see jobs.py
     segsync:{rejected}:*                bodies that were answered 400: see rejected_bodies.py
     segsync:dead                zset    dead entries of all logs -> accept time (an index; see dead_letters.py)
     segsync:replayed            hash    dead entries that came to life again -> what was known of them (for people)

@@ -119,6 +119,13 @@ def test_a_full_server_takes_no_file(installation: Installation, monkeypatch: py
         start(installation, b"ann\n")
 
 
+def test_a_file_that_too_few_replicas_have_is_not_accepted(real_redis: redis.Redis) -> None:
+    installed = Installation(real_redis, durability="replica")
+    installed.accept(add=("ann",))
+    with pytest.raises(Unavailable, match="0 of 1 replicas have it"):
+        start(installed, b"cyd\n")
+
+
 def test_one_import_of_a_segment_is_read_at_a_time(installation: Installation) -> None:
     first = start(installation, b"cyd\n")
     with pytest.raises(Conflict, match=first):
@@ -173,6 +180,7 @@ def test_an_import_that_is_being_written_stops_when_its_segment_is_deleted(insta
     assert close_deleted(installation.wiring) == 1
     settle_imports(installation.wiring)
     assert (record(installation, import_id).status, members(installation, "ann", "cyd")) == ("stopped", "")
+    assert installation.client.keys("*:g1:*") == []
 
 
 def test_a_worker_that_is_killed_while_it_reads_is_followed_by_another(

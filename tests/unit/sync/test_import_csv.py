@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from collections.abc import Iterator
 
@@ -86,6 +88,19 @@ def test_lines_are_counted() -> None:
     reader = KeyReader([b"ann\n\nbob\n"])
     assert list(reader) == ["ann", "bob"]
     assert reader.lines == 3
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=8).filter(lambda key: not key.isspace()), max_size=30),
+    st.integers(1, 40),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_whatever_is_written_as_csv_is_read_the_same(given_keys: list[str], size: int, ends: str) -> None:
+    text = io.StringIO(newline="")
+    # Quotes that nothing needs are right as well; without them, a writer leaves a lone CR bare.
+    csv.writer(text, lineterminator=ends, quoting=csv.QUOTE_ALL).writerows((key, "x") for key in given_keys)
+    whole = text.getvalue().encode()
+    assert keys(*(whole[start : start + size] for start in range(0, len(whole), size))) == given_keys
 
 
 @given(st.lists(st.text(max_size=6), max_size=60), st.integers(1, 20))
