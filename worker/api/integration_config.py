@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr, ValidationError
 
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, StoreConfiguration
+from worker.records.secret_box import SEALED
 from worker.redis_url import split_address
 
 KINDS: Final = ("redis", "dynamodb")
@@ -107,8 +108,8 @@ def show_config(configuration: StoreConfiguration) -> Form:
 
 
 def mask(secret: str) -> str:
-    """What is shown of a secret: its ends, of a long one, and never how long it is."""
-    if len(secret) < _SHOWN_FROM:
+    """What is shown of a secret: its ends, of a long one, and never how long it is; of one that is sealed, nothing."""
+    if len(secret) < _SHOWN_FROM or secret.startswith(SEALED):
         return _ASTERISKS if secret else ""
     return f"{secret[:_ENDS]}{_ASTERISKS}{secret[-_ENDS:]}"
 

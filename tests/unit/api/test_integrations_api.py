@@ -437,3 +437,37 @@ def test_a_thousand_stores_are_listed(api: Api) -> None:
     api.installation.client.hset("segsync:stores", mapping=records)  # type: ignore[arg-type]
     api.installation.client.set("segsync:records", "changed")
     assert len(api.listed()) == 1002
+
+
+def test_a_secret_is_refused_where_nothing_can_encrypt_it(real_redis: redis.Redis, valkey: ValkeyServer) -> None:
+    installation = Installation(real_redis)
+    headers = {"Authorization": str(installation.made.admin_token), "LD-API-Version": "beta"}
+    service = create_service(Settings(state_url=valkey.url, durability="memory", secret_keys=""))  # type: ignore[arg-type]
+    with TestClient(service, headers=headers, raise_server_exceptions=False) as http:
+        api = Api(http, installation)
+        assert "SEGSYNC_SECRET_KEYS" in api.create(REDIS, expected=400)["message"]
+        made = api.create({"host": "h"})
+        api.patch(made, {"op": "replace", "path": "/config/password", "value": SECRET}, expected=400)
+        assert api.get(made) == made
+    assert SECRET not in "".join(api.seen)
+
+
+def test_a_store_whose_secret_nobody_can_open_is_listed_and_can_be_given_another(
+    real_redis: redis.Redis, valkey: ValkeyServer
+) -> None:
+    installation = Installation(real_redis, secret_keys=KEY)
+    configuration = RedisStoreConfiguration.model_validate({"host": "h", "password": SECRET})
+    record = installation.wiring.store_records.add(installation.environment_id, "one", configuration)
+    headers = {"Authorization": str(installation.made.admin_token), "LD-API-Version": "beta"}
+    other_key = f"A{KEY[1:]}"
+    service = create_service(Settings(state_url=valkey.url, durability="memory", secret_keys=other_key))  # type: ignore[arg-type]
+    with TestClient(service, headers=headers, raise_server_exceptions=False) as http:
+        api = Api(http, installation)
+        [found] = [item for item in api.listed() if item["_id"] == record.store_id]
+        assert found["config"]["password"] == "********"
+        renamed = api.patch(found, {"op": "replace", "path": "/name", "value": "two"})
+        assert renamed["config"] == found["config"]
+        assert api.record(found).configuration == configuration
+        api.patch(found, {"op": "replace", "path": "/config/password", "value": "another-secret-of-ours"})
+        assert api.get(found)["config"]["password"] == "ano********urs"
+    assert "fernet" not in "".join(api.seen)
