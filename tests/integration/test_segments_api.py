@@ -140,6 +140,25 @@ def test_a_segment_that_a_partner_syncs_is_told_as_external(api: ManagementApi, 
     wait_until(lambda: [lists_of(client, "rudderstack-told", key)[0] for key in ("ann", "bob")] == [False, True])
 
 
+def test_a_cohort_feeds_a_segment_of_ones_choice(api: ManagementApi, client: SegmentsApi) -> None:
+    def send(*people: str) -> int:
+        body = {
+            "environmentId": api.environment_id, "cohortId": "chosen", "cohortName": "Chosen", "contextKind": "user",
+            "listData": {"add": [{"id": key} for key in people], "remove": []},
+        }  # fmt: skip
+        headers = {"Authorization": api.writer_token}
+        return api.http.post("/api/v2/segment-targets/rudderstack", json=body, headers=headers).status_code
+
+    assert send("ann") == 204
+    api.deployment.command("segments", "delete", "rudderstack-chosen", "--yes")
+    api.deployment.command("segments", "map", "rudderstack", "chosen", "--key", "beta-testers", "--generation", "4")
+    # The receiver remembers the key that the cohort had, is told so, and asks: the partner sends it again.
+    wait_until(lambda: send("bob") == 204)
+    wait_until(lambda: lists_of(client, "beta-testers", "bob") == (True, False))
+    assert client.get_segment(*PLACE, "beta-testers").generation == 4
+    assert lists_of(client, "beta-testers", "ann") == (False, False)
+
+
 def test_texts_are_patched_and_a_failed_test_changes_nothing(client: SegmentsApi) -> None:
     version = create(client, "patched", tags=["a"]).version
     operations = [

@@ -9,6 +9,7 @@ from worker.api.service import Service
 from worker.errors import Unavailable
 from worker.log.append import Appends, WakeUp
 from worker.log.durability import broken_promises
+from worker.sync.confirm import appends_of
 
 APPEND_WITHIN_SECONDS = 5.0
 
@@ -28,11 +29,10 @@ def append(service: Service, do: Callable[[Appends, int], list[WakeUp]]) -> None
     wiring, settings = service.wiring, service.settings
     if settings.strict and (found := broken_promises(wiring.client, settings.durability, settings.replicas)):
         raise Unavailable(f"strict: {found[0]}", dependency="state")
-    appends = Appends(wiring.client, settings.replicas if settings.durability == "replica" else 0)
     not_after_ms = wiring.upkeep.server_ms() + int(APPEND_WITHIN_SECONDS * 1000)
     over = time.monotonic() + APPEND_WITHIN_SECONDS
     try:
-        due = do(appends, not_after_ms)
+        due = do(appends_of(wiring), not_after_ms)
     except Unavailable as error:
         if error.fate_unknown:
             time.sleep(max(0.0, over - time.monotonic()))

@@ -7,14 +7,15 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
     S:segment          hash    generation (a counter; survives deletion), context_kind, integration_key, cohort_id,
                                name, url, created_ms, accepted_ms, members, excluded (counts of the two lists),
                                members_exact (0 after an unclean drain); what people say of it: description, tags,
-                               described_ms, revisions; deleted_ms (the last time that it was)
+                               described_ms, revisions; deleted_ms (the last time that it was);
+                               moved_to, and reserved, reserved_over (generations): see worker/sync/mapping.py
     S:gN:log           stream  one entry per batch, in the order accepted; the id is the accept time by the server's
                                clock. Fields: see entry.py
     S:gN:head          hash    last (id of the last entry), reached (the last that any store ever applied),
                                batches and bytes (totals ever appended), inserted (entries
                                that came beside the stream), snapshot (its token), trimmed (its position),
                                trimmed_batches and trimmed_bytes (totals up to there), floor (below it, nobody knows who
-                               was decided when), snapshot_bytes, snapshot_members, snapshot_removed, folded (live
+                               was decided when), snapshot_bytes, snapshot_members, snapshot_excluded, snapshot_removed, folded (live
                                entries that are in it), expired (dead entries) and forgotten (others)
     S:gN:snapshot:T    list    the chunks of the snapshot with the token T: see snapshot.py; an hour to live, until it
                                is committed
@@ -23,6 +24,8 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
     S:gN:crashes       hash    entry id -> how often parsing it, alone, killed the process that did
     S:gN:late          zset    position -> its ms, of entries beside the stream: replayed, or dead and left behind
     S:gN:late:ID       hash    such an entry; the fields of entry.py
+    S:gN:import:ID     hash    number -> chunk of an import: an hour to live until it is appended; see imports.py
+    S:gN:imports       hash    import id -> position of its entry, until the floor has passed it
     S:gN:refs          zset    payload id -> the entry's ordinal, of entries that share a payload with other segments
     S:gN:rejected      zset    entry id -> the entry's ordinal, of entries whose payload had members that were left out
     S:gN:releasing     set     payload ids whose entries are trimmed and whose payload must still be told

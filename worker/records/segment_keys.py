@@ -105,7 +105,7 @@ class SegmentKeys:
             for cohort_id in cohort_ids:
                 key, _, cohort = registration(environment_id, integration_key, cohort_id, "")
                 wishes = wished_keys(integration_key, cohort_id)
-                pipe.eval(_ALLOT, 2, _cohorts_key(environment_id), key, cohort, *wishes)
+                pipe.eval(_ALLOT, 2, cohorts_key(environment_id), key, cohort, *wishes)
             allotted = [found.decode() for found in pipe.execute()]
         self._remember(environment_id, integration_key, zip(cohort_ids, allotted, strict=True))
         return allotted
@@ -128,7 +128,7 @@ class SegmentKeys:
             arguments += [cohort, str(len(wishes))]
             for wish in wishes:
                 arguments += ["1" if permitted(wish) else "0", wish]
-        keys = (_cohorts_key(environment_id), _segments_key(environment_id))
+        keys = (cohorts_key(environment_id), _segments_key(environment_id))
         with state_errors():
             outcome = cast("bytes", self._client.eval(_ALLOT_WHERE, 2, *keys, *arguments)).decode()
         return cast('Literal["allotted", "refused", "again"]', outcome)
@@ -141,7 +141,7 @@ class SegmentKeys:
         """
         fields = [registration(environment_id, integration_key, cohort_id, "")[2] for cohort_id in cohort_ids]
         with state_errors():
-            found = cast("list[bytes | None]", self._client.hmget(_cohorts_key(environment_id), fields))
+            found = cast("list[bytes | None]", self._client.hmget(cohorts_key(environment_id), fields))
         keys = [None if key is None else key.decode() for key in found]
         self._remember(environment_id, integration_key, zip(cohort_ids, keys, strict=True))
         return keys
@@ -168,7 +168,8 @@ def registration(environment_id: str, integration_key: str, cohort_id: str, segm
     return _segments_key(environment_id), segment_key, f"{integration_key}{_SEPARATOR}{cohort_id}"
 
 
-def _cohorts_key(environment_id: str) -> str:
+def cohorts_key(environment_id: str) -> str:
+    """Where the keys of cohorts are."""
     return f"segsync:{{{environment_id}}}:cohorts"
 
 

@@ -141,10 +141,12 @@ end
 -- What keeps a payload of this kind, for this cohort, from the segment; nil if nothing does. Creates the segment when
 -- it is absent and that is wanted.
 local function refusal(kind, integration, cohort, create)
-  local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id')
+  local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id', 'moved_to')
   if known[1] then
     if known[2] ~= integration or known[3] ~= cohort then return {'taken'} end
     if known[1] ~= kind then return {'kind', known[1]} end
+  elseif known[4] then
+    return {'taken'} -- its cohort has another key by now: whoever remembers this one must ask
   elseif create then
     redis.call('HINCRBY', segment_key, 'generation', 1)
     redis.call('HSET', segment_key, 'context_kind', kind, 'integration_key', integration, 'cohort_id', cohort,
