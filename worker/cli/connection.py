@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,15 +41,22 @@ EnvironmentName = Annotated[
 def open_wiring(data_dir: Path | None) -> Iterator[Wiring]:
     """Everything needed to look at the service, or to change its records; closed at the end.
 
+    Until then, log lines go to stderr: what a command prints may be read by a program.
+
     Raises:
         Misconfigured: there is no service to be found.
     """
+    import structlog
+
     from worker.wiring import Wiring
 
     wiring = Wiring(find_service(data_dir).settings)
+    configured = structlog.get_config()
+    structlog.configure(**{**configured, "logger_factory": lambda *_: structlog.PrintLogger(sys.stderr)})
     try:
         yield wiring
     finally:
+        structlog.configure(**configured)
         wiring.close()
 
 
