@@ -46,8 +46,8 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "who has gone meanwhile is no stray",
-            "return lost, self._not_as(segment, unwanted, there=False), len(right)",
-            "return lost, unwanted, len(right)",
+            "return lost, self._not_as(segment, unwanted, there=False), _sizes(right)",
+            "return lost, unwanted, _sizes(right)",
         ),
         ("strays that cannot be removed are folded out", "(stray and not removed)", "False"),
         (
@@ -262,10 +262,14 @@ MUTANTS: list[Mutant] = [
         # Not here: that a mark of the drain at work is no orphan, for the script does not settle it either.
         (
             "a log that is ahead stays in the index",
-            "return past or all(store.settled for store in status.stores.values())",
-            "return True",
+            "                    if all(store.settled for store in status.stores.values()):\n",
+            "                    if True:\n",
         ),
-        ("a past generation leaves the index", "return past or all(", "return all("),
+        (
+            "a log that is gone leaves the index",
+            "                sweep.done += ((segment, indexed[segment]) for segment in gone)\n",
+            "                pass\n",
+        ),
         (
             "what a changed store misses is woken at once",
             "sweep.changed.isdisjoint((*may_hold, _store(store_id)))",

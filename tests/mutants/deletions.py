@@ -1,0 +1,133 @@
+"""Guards of deletions, and of the work that takes longer than a request."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant, in_file
+
+_LUA = "worker/log/lua"
+_DELETION = ("tests/unit/sync/test_deletion.py",)
+_JOBS = ("tests/unit/log/test_jobs.py",)
+_IMPORT = ("tests/unit/sync/test_import.py",)
+_EXPORT = ("tests/unit/sync/test_export.py",)
+
+MUTANTS: list[Mutant] = [
+    *in_file(
+        f"{_LUA}/delete_close.lua",
+        _DELETION,
+        (
+            "a generation is closed when no store can lose that it is empty",
+            "\n    or tonumber(redis.call('HGET', cursor, 'advanced_ms') or '0') > settled_by then",
+            " then",
+        ),
+        ("strays of closed generations are known", "redis.call('SADD', base .. ':closed', generation)", ""),
+    ),
+    *in_file(
+        f"{_LUA}/delete_forget.lua",
+        _DELETION,
+        (
+            "dead letters outlive their generation",
+            "if ARGV[2] ~= '1' and redis.call('HLEN', dead_key(generation)) > 0 then return 0 end",
+            "",
+        ),
+    ),
+    *in_file(
+        f"{_LUA}/take.lua",
+        _DELETION,
+        (
+            "nothing of a closed generation begins anew",
+            "if last(generation) == '0-0' and not lives(generation) then return {'idle'} end",
+            "",
+        ),
+        (
+            "a store that has something of it empties itself",
+            "if position(cursor) == '0-0' and redis.call('HGET', cursor, 'drained') ~= '1' and not",
+            "if not",
+        ),
+    ),
+    *in_file(
+        f"{_LUA}/insert.lua",
+        _DELETION,
+        (
+            "what was refused before a deletion stays out",
+            "if not of_dead and deleted and tonumber(ms_of(id)) <= tonumber(deleted) then return {'gone'} end",
+            "",
+        ),
+    ),
+    *in_file(
+        "worker/sync/deleting.py",
+        _DELETION,
+        ("a deletion is listed", "    wiring.closings.add(segment, not_after_ms)\n", "    pass\n"),
+        (
+            "a deletion that may still land is waited for",
+            "if wiring.upkeep.server_ms() > ending.not_after_ms:",
+            "if True:",
+        ),
+        (
+            "a generation is closed when every store is through it",
+            "        if not all(store.settled for store in status.stores.values()):\n            return False\n",
+            "",
+        ),
+    ),
+    *in_file(
+        "worker/sync/freshness.py",
+        _DELETION,
+        (
+            "who is not through a deletion is not fresh",
+            "                deleted_statuses(wiring, environment_id, store_ids),\n",
+            "",
+        ),
+    ),
+    *in_file(
+        f"{_LUA}/job_claim.lua",
+        _JOBS,
+        (
+            "one worker at a time",
+            "if known[1] ~= '' and now < tonumber(known[2]) + tonumber(ARGV[3]) then return {} end",
+            "",
+        ),
+    ),
+    *in_file(
+        f"{_LUA}/job_note.lua",
+        _JOBS,
+        (
+            "who lost the lease says nothing more",
+            " or (known[1] or '') ~= token then return 0 end",
+            " then return 0 end",
+        ),
+        (
+            "who is over frees only what is its own",
+            " and redis.call('HGET', busy, known[2]) == id then",
+            " then",
+        ),
+    ),
+    *in_file(
+        f"{_LUA}/job_open.lua",
+        _JOBS,
+        ("a lost reply begins nothing anew", "if redis.call('EXISTS', job) == 1 then", "if false then"),
+        (
+            "an upload that is gone is not put on record",
+            "if pieces > 0 and redis.call('LLEN', list) ~= pieces then",
+            "if false then",
+        ),
+    ),
+    *in_file(
+        "worker/sync/imports.py",
+        _IMPORT,
+        (
+            "an import is not read again when it is in the log",
+            "            if position is None:\n",
+            "            if True:\n",
+        ),
+        ("a file that ends workers is given up", "if self._claim.attempts > MOST_ATTEMPTS:", "if False:"),
+        ("a file of nobody empties no segment", "            if not self._keys:\n", "            if False:\n"),
+    ),
+    *in_file(
+        "worker/sync/exports.py",
+        _EXPORT,
+        (
+            "what was read of a segment that is gone is no export",
+            "                    _check_lives(wiring, self._segment)  # else",
+            "                    pass  # else",
+        ),
+    ),
+]
