@@ -1,6 +1,5 @@
 """Guards of cursors: lease, epoch, open mark, position, whose life they are of (rules 4 to 7, 12, 13)."""
 
-# ruff: noqa: E501 - texts of other files, whole lines
 from __future__ import annotations
 
 from mutants.mutant import Mutant, in_file
@@ -57,7 +56,7 @@ MUTANTS: list[Mutant] = [
         ("a mark that is rewound goes", "redis.call('HDEL', open, token)\n", ""),
         (
             "a count is approximate once a mark is rewound",
-            "redis.call('HDEL', open, token)\n  redis.call('HSET', segment_key, 'members_exact', '0')",
+            "redis.call('HDEL', open, token)\n  inexact(generation)",
             "redis.call('HDEL', open, token)",
         ),
         ("a segment is one integration's", "known[2] ~= integration or ", ""),
@@ -152,7 +151,7 @@ MUTANTS: list[Mutant] = [
             "'HSETNX', cursor, 'filling'",
             "'HSET', cursor, 'filling'",
         ),
-        ("only a store that had nothing is filled from nothing", "if ARGV[8] == '1' then", "if true then"),
+        ("only a store that had nothing is filled from nothing", "if ARGV[9] == '1' then", "if true then"),
         ("an advance in a snapshot renews", "redis.call('HINCRBY', cursor, 'beat', 1)\n", ""),
     ),
     *in_file(
@@ -200,7 +199,7 @@ MUTANTS: list[Mutant] = [
         _TESTS,
         ("a void cursor starts over", "rewind_cursor(cursor, '0-0', '0', '0')\n", ""),
         ("a rebuild forgets what the store was filled with", "redis.call('HDEL', cursor, 'filling')\n", ""),
-        ("a count is approximate after a rebuild", "redis.call('HSET', segment_key, 'members_exact', '0')\n", ""),
+        ("a count is approximate after a rebuild", "inexact(ARGV[1])\n", ""),
     ),
     *in_file(
         f"{_LUA}/status.lua",
@@ -259,10 +258,10 @@ MUTANTS: list[Mutant] = [
         (
             "who cannot advance has lost the lease",
             (
-                '        if not self._call("advance", self.epoch, position, batches_total, bytes_total, _change(members_change)):\n'
+                '        if not self._call("advance", self.epoch, position, batches_total, bytes_total, *change):\n'
                 "            raise self._lost()\n"
             ),
-            '        self._call("advance", self.epoch, position, batches_total, bytes_total, _change(members_change))\n',
+            '        self._call("advance", self.epoch, position, batches_total, bytes_total, *change)\n',
         ),
         (
             "who cannot advance in a snapshot has lost the lease",

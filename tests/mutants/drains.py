@@ -62,7 +62,7 @@ MUTANTS: list[Mutant] = [
             "the cursor moves only once the write is answered",
             (
                 "        counts = self._write(fold(self._lease.segment.ref, said))\n"
-                "        self._lease.advance(entries[-1], self._change(counts))\n"
+                "        self._lease.advance(entries[-1], *self._change(counts))\n"
             ),
             (
                 "        self._lease.advance(entries[-1], 0)\n"
@@ -82,7 +82,16 @@ MUTANTS: list[Mutant] = [
             "    if not wiring.circuits.allows(store_id):\n",
             "    if False:\n",
         ),
-        ("a failure is told to the circuit", "        wiring.circuits.failed(store_id, error)\n", ""),
+        (
+            "a failure is told to the circuit",
+            "        if not stopping():\n            wiring.circuits.failed(store_id, error)\n",
+            "",
+        ),
+        (
+            "what comes before an import is applied before it",
+            'takewhile(lambda entry: entry.kind != "import", entries)',
+            '(entry for entry in entries if entry.kind != "import")',
+        ),
         (
             "a circuit closes only by a write",
             "wiring.circuits.succeeded if run.wrote else wiring.circuits.abstained",
@@ -100,8 +109,8 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "the state server's absence is not the store's",
-            '        if error.dependency == "state":\n            raise\n',
-            "",
+            '        if error.dependency == "state":\n            raise\n        # No',
+            "        # No",
         ),
         (
             "a snapshot that was replaced is begun anew",
@@ -151,8 +160,13 @@ MUTANTS: list[Mutant] = [
         ("most must live", "return 2 * len(reasons) < len(faults)", "return len(reasons) < len(faults)"),
         (
             "what is dead is no probe",
-            "                if not entry.dead:\n                    faults",
-            "                if True:\n                    faults",
+            "                if not entry.dead and entry.kind in PARTNERS:",
+            "                if entry.kind in PARTNERS:",
+        ),
+        (
+            "what people made is no probe",
+            "                if not entry.dead and entry.kind in PARTNERS:",
+            "                if not entry.dead:",
         ),
         (
             "a probe parses apart",
@@ -205,7 +219,7 @@ MUTANTS: list[Mutant] = [
         ("what a store is filled with is noted", "from_nothing=lease.fresh)", "from_nothing=False)"),
         (
             "progress in a snapshot is noted",
-            "        self._lease.advance_base(self.base.token, self._next, members_change)\n",
+            "        self._lease.advance_base(self.base.token, self._next, members_change, excluded_change)\n",
             "",
         ),
         (
@@ -225,10 +239,10 @@ MUTANTS: list[Mutant] = [
         ("the last write about a member wins", "net.update(members)", "net = {**members, **net}"),
         (
             "who is removed last is removed",
-            "[key for key, include in net.items() if not include] if len(added) < len(net) else []",
+            "[name for name, include in net.items() if not include] if len(added) < len(net) else []",
             "[]",
         ),
-        ("who is in is added alone", "[key for key, include in net.items() if include]", "list(net)"),
+        ("who is in is added alone", "[name for name, include in net.items() if include]", "list(net)"),
     ),
     *in_file(
         "worker/sync/taking.py",

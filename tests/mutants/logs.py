@@ -15,6 +15,8 @@ _TESTS = (
     "tests/unit/log/test_lease.py",
     "tests/protocol/test_protocol_in_step.py",
     "tests/unit/sync/test_compact.py",
+    "tests/unit/sync/test_made.py",
+    "tests/unit/sync/test_imports_below.py",
     "tests/unit/sync/test_replay.py",
     "tests/unit/sync/test_audit.py",
 )
@@ -25,7 +27,23 @@ MUTANTS: list[Mutant] = [
         _TESTS,
         ("an append comes in time", "if time > not_after then return {'expired'} end", ""),
         ("an append fits its segment", "if refused then return refused end", ""),
-        ("a batch is appended once", "if redis.call('ZSCORE', recent, batch_id) then", "if false then"),
+        ("a batch is appended once", "if known or redis.call('ZSCORE', recent, batch_id) then", "if known then"),
+        ("an import is appended once for good", "if known or redis", "if redis"),
+        (
+            "what people made is for the generation that they saw",
+            "if wanted_generation ~= '' and not lives(wanted_generation) then",
+            "if false then",
+        ),
+        (
+            "an import is appended with all of its chunks",
+            "redis.call('HLEN', import_key(generation, import)) ~= tonumber(ARGV[12])",
+            "false",
+        ),
+        (
+            "the chunks of an import outlive their hour once it is appended",
+            "redis.call('PERSIST', import_key",
+            "local _ = (import_key",
+        ),
         ("a batch is remembered for a minute", "time - 60000", "time"),
         ("an append that is repeated wakes nobody whose lease is held", "if lease(cursor) == '' and after", "if after"),
         (
@@ -63,16 +81,7 @@ MUTANTS: list[Mutant] = [
     *in_file(
         f"{_LUA}/insert.lua",
         _TESTS,
-        (
-            "replay: the generation lives",
-            "if redis.call('HGET', segment_key, 'generation') ~= generation\n  or not",
-            "if not",
-        ),
-        (
-            "replay: the segment is not deleted",
-            "\n  or not redis.call('HGET', segment_key, 'context_kind') then",
-            " then",
-        ),
+        ("replay: the generation lives", "if not lives(generation) then return {'gone'} end", ""),
         ("replay: not below the floor", "if floor and after(floor, id) then return {'below'} end", ""),
         (
             "replay: what is dead comes to life",
@@ -268,7 +277,11 @@ MUTANTS: list[Mutant] = [
             "        batch.not_after_ms,\n        rejected.count,",
             "        10**15,\n        rejected.count,",
         ),
-        ("an append that came too late is told of", 'case b"expired":', 'case b"never":'),
+        (
+            "an append that came too late is told of",
+            'case b"expired":\n            return',
+            'case b"never":\n            return',
+        ),
         ("an append to another cohort's segment is told of", 'case b"taken":', 'case b"never":'),
         ("an append of another kind is told of", 'case b"kind":', 'case b"never":'),
         (
@@ -312,8 +325,25 @@ MUTANTS: list[Mutant] = [
         ("batches in order are told from others", "if here >= self._latest:", "if True:"),
         (
             "of a snapshot and a batch about a member the later decides",
-            "if known is None or _order(known[1]) <= _order(decision[1]):",
+            "elif known is None or _order(known[1]) <= here:",
+            "else:",
+        ),
+        ("what came before a replace is over", "if here < over and not is_excluded(key):", "if False:"),
+        ("a replace leaves the excluded list alone", "here < over and not is_excluded(key)", "here < over"),
+        (
+            "who was decided at a replace or later stays so",
+            "if known is None or _order(known[1]) < over:",
             "if True:",
+        ),
+        (
+            "whoever is not in a replace is out",
+            'if decision[0] and ("excluded" if',
+            'if False and ("excluded" if',
+        ),
+        (
+            "an older worker is told of marked names",
+            "VERSION if first == beyond and not reset else VERSION_MARKED",
+            "VERSION",
         ),
         (
             "whom a store has as they should be is not written",

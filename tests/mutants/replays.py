@@ -142,7 +142,7 @@ MUTANTS: list[Mutant] = [
         ("what was decided later stays", "if position and order(position) > here:", "if False:"),
         (
             "each batch is counted as if those before it were replayed",
-            "                planned[member] = (include, target.position)\n",
+            "                planned[name] = (include, target.position)\n",
             "",
         ),
     ),

@@ -15,7 +15,7 @@ MUTANTS: list[Mutant] = [
     *in_file(
         "worker/sync/asking.py",
         ("tests/unit/sync/test_audit_under_lease.py", "tests/unit/sync/test_audit.py"),
-        ("strays are removed under a lease that lives", "names), lease.renew)", "names), lambda: None)"),
+        ("strays are removed under a lease that lives", "hashes, before_window, of)", "hashes, lambda: None, of)"),
     ),
     *in_file(
         "worker/stores/redis/cells.py",

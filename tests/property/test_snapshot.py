@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.log import snapshot
+from worker.log.names import excluded_name, included_name, is_excluded
 from worker.log.position import START, before, ms_of, order
-from worker.log.snapshot import Changes, counts, decisions_after, members, merge
+from worker.log.snapshot import Changes, Imported, counts, decisions_after, members, merge
 
 # Keys of one length and of several, ASCII and not, some of which begin with others.
 people = st.one_of(st.sampled_from(["ann-1", "bob-2", "cyd-3"]), st.text(min_size=1, max_size=2, alphabet="ab\0é😀"))
@@ -130,6 +131,79 @@ def test_merging_a_batch_again_changes_nothing(log: Batches, data: st.DataObject
     chunks = built(log, [list(log)])
     again = data.draw(st.lists(st.sampled_from(sorted(log)), max_size=3)) if log else []
     assert list(merge(chunks, changes(log, again), START)) == chunks
+
+
+# Names of both lists, and imports: who is in one, and whether everybody else is out.
+names = st.one_of(people.map(included_name), people.map(excluded_name), st.just(included_name("\ufdd0x")))
+named = st.dictionaries(positions, st.dictionaries(names, st.booleans(), max_size=6), max_size=8)
+imports = st.dictionaries(
+    st.builds("{}-9".format, st.integers(1, 12)), st.tuples(st.sets(people, max_size=8), st.booleans()), max_size=3
+)
+Imports = dict[str, tuple[set[str], bool]]
+
+
+def after_imports(log: Batches, imported: Imports, *, upto: str = "99-0") -> set[str]:
+    """The model: one thing after the other."""
+    there: set[str] = set()
+    for position in sorted([*log, *imported], key=order):
+        if order(position) > order(upto):
+            break
+        if position in imported:
+            keys, replaces = imported[position]
+            there = {name for name in there if not replaces or is_excluded(name)} | set(map(included_name, keys))
+        else:
+            for name, include in log[position].items():
+                (there.add if include else there.discard)(name)
+    return there
+
+
+def with_imports(log: Batches, imported: Imports, floor: str = START) -> list[bytes]:
+    """What is merged at each import, and what is after the last."""
+    chunks: list[bytes] = []
+    waiting: Batches = {}
+    for position in sorted([*log, *imported], key=order):
+        if position not in imported:
+            waiting[position] = log[position]
+            continue
+        keys, replaces = imported[position]
+        ordered = sorted(map(included_name, keys))
+        portions = iter([ordered[start : start + 2] for start in range(0, len(ordered), 2)])
+        came = Imported(position, portions, ("included",) if replaces else ())
+        chunks = list(merge(chunks, changes(waiting, waiting), START, came))
+        waiting = {}
+    return list(merge(chunks, changes(waiting, waiting), floor))
+
+
+@given(named, imports, st.sets(positions, max_size=4), positions)
+def test_imports_decide_at_their_place_whatever_is_replayed_around_them(
+    log: Batches, imported: Imports, beside: set[str], position: str
+) -> None:
+    replayed = [at for at in log if at in beside]
+    chunks = with_imports({at: said for at, said in log.items() if at not in beside}, imported)
+    expected, late = after_imports(log, imported), changes(log, replayed)
+    assert write(set(), chunks, START, late) == expected
+    assert write(after_imports(log, imported, upto=position), chunks, position, late) == expected
+    again = list(merge(chunks, late, START))
+    assert write(set(), again, START) == expected
+    everybody = [counts(chunk) for chunk in again]
+    excluded = sum(map(is_excluded, expected))
+    assert (sum(c.included for c in everybody), sum(c.excluded for c in everybody)) == (
+        len(expected) - excluded,
+        excluded,
+    )
+
+
+@given(named, imports, st.integers(0, 13), positions)
+def test_a_floor_forgets_no_replace_that_a_batch_above_it_could_ask_about(
+    log: Batches, imported: Imports, floor_ms: int, position: str
+) -> None:
+    floor = f"{floor_ms}-0"
+    late = {at: said for at, said in log.items() if ms_of(at) >= floor_ms and ms_of(at) % 2}
+    chunks = with_imports({at: said for at, said in log.items() if at not in late}, imported, floor)
+    expected = after_imports(log, imported)
+    assert write(set(), chunks, START, changes(log, late)) == expected
+    if ms_of(position) >= floor_ms:
+        assert write(after_imports(log, imported, upto=position), chunks, position, changes(log, late)) == expected
 
 
 def test_a_snapshot_has_a_chunk_even_when_nobody_is_in_it() -> None:

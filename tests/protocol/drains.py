@@ -200,7 +200,7 @@ def _fold_import(scenario: Scenario, world: World, number: int, place: int) -> t
 
 
 def _commit_import(scenario: Scenario, world: World, number: int) -> Steps:
-    """Whoever commits it need not have the lease any more. Where it is refused, its cursor may have gone back: it ends."""
+    """Who commits it need not have the lease any more. Where it is refused, its cursor may have gone back: it ends."""
     worker, made = world.workers[number], world.workers[number].made
     assert made is not None
     slot, done = script.commit(world.slot, world.slot.snapshot + 1, made.draft, rules=scenario.rules)

@@ -103,7 +103,7 @@ class Worker(NamedTuple):
 
 
 class Compaction(NamedTuple):
-    """A snapshot that was made and not committed yet, and what is in it; ``reset``: where it has folded a replace in."""
+    """A snapshot that was made and not committed yet, and what is in it; ``reset``: where a replace was folded in."""
 
     draft: Draft
     content: Content

@@ -148,7 +148,7 @@ class World:
         lease.release(clean=True)
 
     def fold_import(self, entry: Entry) -> str:
-        """What a drain does that has come to one; at a step of ``folding``, something happens meanwhile, or it is killed."""
+        """What a drain does that has come to one; at a step of ``folding`` something happens, or it is killed."""
         steps = iter(range(10_000))
         at, meanwhile, killed = self.folding
 

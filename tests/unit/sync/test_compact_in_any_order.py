@@ -106,7 +106,7 @@ class AnyOrder:
     def _drain(self) -> None:
         kind = self.chance.choice(("", "", "meanwhile", "killed"))
         if kind and self.world.folding == NOTHING_MEANWHILE:
-            meanwhile = (lambda: self._meanwhile_folding()) if kind == "meanwhile" else self._note_killed
+            meanwhile = self._meanwhile_folding if kind == "meanwhile" else self._note_killed
             self.world.folding = (self.chance.randint(0, 6), meanwhile, kind == "killed")
         self._drain_one()
 
