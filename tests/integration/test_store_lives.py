@@ -21,7 +21,6 @@ from worker.model import (
     SegmentProfile,
     StoreConfiguration,
 )
-from worker.records.stores import StoreRecords
 from worker.stores import SegmentStore, open_store
 from worker.sync.drain import drain
 from worker.sync.freshness import Heartbeat
@@ -188,7 +187,7 @@ def test_a_store_that_was_wiped_is_filled_again(world: World) -> None:
 
 
 def test_a_store_that_is_pointed_elsewhere_is_filled_there(world: World) -> None:
-    StoreRecords(world.installation.client).set(world.store_id, configuration=world.place.configurations[1])
+    world.installation.wiring.store_records.set(world.store_id, configuration=world.place.configurations[1])
     world.settle()
     assert world.members == {"ann", "bob"}
 
@@ -196,7 +195,7 @@ def test_a_store_that_is_pointed_elsewhere_is_filled_there(world: World) -> None
 def test_a_store_that_is_pointed_at_anothers_content_loses_whom_no_log_knows(world: World) -> None:
     elsewhere = world.place.configurations[1]
     world.write_behind_our_back(elsewhere, add="stranger", incarnation="theirs")
-    StoreRecords(world.installation.client).set(world.store_id, configuration=elsewhere)
+    world.installation.wiring.store_records.set(world.store_id, configuration=elsewhere)
     world.settle()
     assert world.members == {"ann", "bob"} | world.strangers
 
@@ -210,7 +209,7 @@ def test_a_store_that_another_installation_took_over_is_rebuilt_both_ways(world:
 
 
 def test_a_store_that_was_removed_and_added_again_misses_nothing_of_the_time_between(world: World) -> None:
-    records = StoreRecords(world.installation.client)
+    records = world.installation.wiring.store_records
     records.remove(world.store_id)
     world.installation.wiring.directory.fresh(0)
     world.installation.accept(add=("dan",), remove=("ann",))

@@ -18,7 +18,6 @@ from tls_server import TlsServer
 
 from worker.cli.store_facts import read_facts
 from worker.model import DynamoDBStoreConfiguration, RedisStoreConfiguration, StoreConfiguration
-from worker.records.stores import StoreRecords
 from worker.stores.dynamodb.table import create_table
 from worker.sync.drain import drain
 
@@ -36,7 +35,7 @@ class Trouble:
 
 def corrected(configuration: StoreConfiguration) -> Callable[[Installation], object]:
     """The person corrects the store's record."""
-    return lambda installation: StoreRecords(installation.client).set(
+    return lambda installation: installation.wiring.store_records.set(
         installation.store_id, configuration=configuration
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import redis
 
-from worker.errors import Misconfigured
+from worker.errors import Conflict, Misconfigured, NotFound
 from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy
 from worker.records.change import change_records
 from worker.records.directory import Directory, policy_field
@@ -23,20 +23,24 @@ class EnvironmentOptions:
         """Let payloads carry ``alias`` as their environment id: a partner's own project id, as Mixpanel sends it.
 
         Raises:
-            Misconfigured: it is empty or too long, an environment's own id, or an alias of another environment.
+            NotFound: there is no such environment.
+            Conflict: it is an environment's own id, or an alias of another environment.
+            Misconfigured: it is empty or too long.
             Unavailable: the state server is away.
         """
         if not alias.isprintable() or not 0 < len(alias) <= _LONGEST_ALIAS or alias != alias.strip():
             raise Misconfigured(f"an alias is 1 to {_LONGEST_ALIAS} printable characters, without blanks around them")
 
         def decide(directory: Directory) -> tuple[None, Writes | None]:
+            if environment_id not in directory.environments:
+                raise NotFound(f"there is no environment {environment_id}")
             if alias in directory.environments:
-                raise Misconfigured(f"{alias} is an environment's own id; payloads that carry it are taken already")
+                raise Conflict(f"{alias} is an environment's own id; payloads that carry it are taken already")
             taken = directory.aliases.get(alias)
             if taken == environment_id:
                 return None, None
             if taken is not None:
-                raise Misconfigured(f"{alias} is an alias of environment {taken}; remove it there first")
+                raise Conflict(f"{alias} is an alias of environment {taken}; remove it there first")
             return None, lambda pipe: pipe.hset(ALIASES, alias, environment_id)
 
         change_records(self._client, decide)
@@ -45,13 +49,13 @@ class EnvironmentOptions:
         """Refuse payloads that carry ``alias`` from now on.
 
         Raises:
-            Misconfigured: there is no such alias.
+            NotFound: there is no such alias.
             Unavailable: the state server is away.
         """
 
         def decide(directory: Directory) -> tuple[None, Writes]:
             if alias not in directory.aliases:
-                raise Misconfigured(f"there is no alias {alias}")
+                raise NotFound(f"there is no alias {alias}")
             return None, lambda pipe: pipe.hdel(ALIASES, alias)
 
         change_records(self._client, decide)

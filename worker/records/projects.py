@@ -176,9 +176,9 @@ class ProjectRecords:
         """Remove an environment with its stores' records, its aliases and its policies, in one step.
 
         Within five seconds, payloads for it are answered 403, and nothing more is written to its stores: what lies in
-        them stays. Its logs, its snapshots and its list of segments stay in the state server as they are, and take
-        room there; nobody reads or trims them, unless an environment is made with the same id. How far its stores were
-        is forgotten. Tokens stay; so do statements about an environment with its key.
+        them stays, and its SDKs see it grow old. Its logs, its snapshots and its list of segments stay in the state
+        server as they are, and take room there; nobody reads or trims them, unless an environment is made with the same
+        id. How far its stores were is forgotten. Tokens stay; so do statements about an environment with its key.
 
         Returns:
             What was removed.

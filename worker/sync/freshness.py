@@ -85,7 +85,7 @@ class Heartbeat:
                 seen_stores += looked.stores.values()
                 for seen in looked.stores.values():
                     self._start(seen)
-        if pending:
+        if pending or failure is None:  # of environments that were removed, nothing waits, also of the last one
             write_pending(self._wiring.client, pending)
         self._healths.note_looks([(seen.record, seen.fresh_ms) for seen in seen_stores])
         wait(self._under_way.values(), timeout=PATIENCE_SECONDS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import redis
 
-from worker.errors import Misconfigured
+from worker.errors import Conflict, Misconfigured, NotFound
 from worker.model import RedisStoreConfiguration
 from worker.records.directory import Directory
 from worker.records.environment_options import EnvironmentOptions
+from worker.records.projects import ProjectRecords
 from worker.records.records import DirectoryCache, Records
 from worker.records.tables import POLICIES, write_record
 
@@ -55,11 +56,20 @@ def test_an_alias_given_twice_is_given(options: EnvironmentOptions, redis_client
     assert found(redis_client, "3187") == "env-1"
 
 
-def test_an_alias_of_another_environment_is_not_taken_away(options: EnvironmentOptions) -> None:
+def test_an_alias_of_another_environment_is_not_taken_away(
+    options: EnvironmentOptions, redis_client: redis.Redis
+) -> None:
+    ProjectRecords(redis_client).add_environment("default", "second", "Second", environment_id="env-2")
     options.add_alias("3187", "env-2")
 
-    with pytest.raises(Misconfigured, match="alias of environment env-2"):
+    with pytest.raises(Conflict, match="alias of environment env-2"):
         options.add_alias("3187", "env-1")
+
+
+def test_an_alias_means_an_environment_that_there_is(options: EnvironmentOptions, redis_client: redis.Redis) -> None:
+    with pytest.raises(NotFound, match="no environment env-2"):
+        options.add_alias("3187", "env-2")
+    assert found(redis_client, "3187") is None
 
 
 @pytest.mark.parametrize("alias", ["", "env-1", "a\nb", " 77 ", "x" * 257])

@@ -272,6 +272,16 @@ def test_an_environment_that_cannot_be_looked_at_keeps_no_other_from_being_told(
     assert told(installation, beat_and_fail)
 
 
+def test_of_environments_that_are_removed_nothing_waits_also_of_the_last_one(installation: Installation) -> None:
+    record(installation)
+    beat(installation)
+    assert read_pending(installation.client)
+    installation.wiring.project_records.remove_project("default")
+    installation.wiring.directory.fresh(0)
+    beat(installation)
+    assert read_pending(installation.client) == {}
+
+
 def test_what_waits_is_what_the_most_current_store_has_not_applied(installation: Installation) -> None:
     second = StoreRecords(installation.client).add(
         installation.environment_id, "second", RedisStoreConfiguration(host="elsewhere")
