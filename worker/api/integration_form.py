@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, WithJsonSchema
 
 from worker.api.integration_config import Form, InvalidField, read_config, show_config
-from worker.api.json_patch import MOST_OPERATIONS
+from worker.api.integration_schema import CONFIG, PATCH
 from worker.api.store_status import Status
 from worker.api.wire import Asked, Link, Links, Tags, Told, links
 from worker.model import StoreRecord
@@ -25,37 +25,9 @@ _TAG: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 Name = Annotated[
     str, Field(max_length=LONGEST_NAME, description="Empty, or of its own among the stores of the environment")
 ]
-Config = Annotated[
-    dict[str, Any],
-    Field(
-        description="redis: host (required), port, username, password, tlsEnabled, prefix, database and further fields "
-        "of segsync's own; dynamodb: tableName, region, roleArn (required; empty for segsync's own credentials), "
-        "externalId, prefix, endpoint, writeMode"
-    ),
-]
-_TEXT: Final = {"type": "string"}
-# As RFC 6902 has it; FastAPI's own checks would lose the difference between a null and nothing, so ours are made later.
-Patch = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "title": "JSONPatch",
-            "type": "array",
-            "maxItems": MOST_OPERATIONS,
-            "items": {
-                "title": "PatchOperation",
-                "type": "object",
-                "required": ["op", "path"],
-                "properties": {
-                    "op": {"type": "string", "enum": ["add", "remove", "replace", "move", "copy", "test"]},
-                    "path": {"type": "string", "description": "JSON pointer (RFC 6901)", "examples": ["/name"]},
-                    "from": {**_TEXT, "description": "JSON pointer, of move and copy"},
-                    "value": {"description": "Of add, replace and test"},
-                },
-            },
-        }
-    ),
-]
+Config = Annotated[dict[str, Any], WithJsonSchema(CONFIG)]
+Shown = Annotated[dict[str, Any], Field(description="As it was given, with secrets masked")]
+Patch = Annotated[Any, WithJsonSchema(PATCH)]
 
 
 class IntegrationPost(Asked):
@@ -75,7 +47,7 @@ class Integration(Told):
     integration_key: Literal["redis", "dynamodb"]
     project_key: str
     environment_key: str
-    config: Config
+    config: Shown
     on: bool
     tags: list[str]
     name: str

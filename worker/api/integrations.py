@@ -27,6 +27,7 @@ from worker.api.integration_form import (
     read_changes,
     unique,
 )
+from worker.api.integration_schema import BETA
 from worker.api.json_patch import PatchRefused, apply_patch
 from worker.api.service import Service, the_service
 from worker.api.store_status import read_statuses
@@ -55,6 +56,7 @@ router: APIRouter = create_router("Persistent store integrations (beta)")
     response_model_exclude_none=True,
     responses=documented(404),
     dependencies=[BETA_GATE],
+    openapi_extra=BETA,
 )
 def list_integrations(service: Serving, caller: Reading) -> IntegrationCollection:
     """List all store integrations, of all environments, oldest first."""
@@ -77,6 +79,7 @@ def list_integrations(service: Serving, caller: Reading) -> IntegrationCollectio
     response_model_exclude_none=True,
     responses=documented(400, 404, 409),
     dependencies=[BETA_GATE],
+    openapi_extra=BETA,
 )
 def create_integration(
     *,
@@ -107,6 +110,7 @@ def create_integration(
     response_model_exclude_none=True,
     responses=documented(404),
     dependencies=[BETA_GATE],
+    openapi_extra=BETA,
 )
 def get_integration(
     *,
@@ -128,6 +132,7 @@ def get_integration(
     response_model_exclude_none=True,
     responses=documented(400, 404, 409, 422),
     dependencies=[BETA_GATE],
+    openapi_extra=BETA,
 )
 def patch_integration(
     *,
@@ -167,6 +172,7 @@ def patch_integration(
     status_code=204,
     responses=documented(404, 409),
     dependencies=[BETA_GATE],
+    openapi_extra=BETA,
 )
 def delete_integration(
     *,

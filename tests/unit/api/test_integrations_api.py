@@ -442,7 +442,7 @@ def test_a_thousand_stores_are_listed(api: Api) -> None:
 def test_a_secret_is_refused_where_nothing_can_encrypt_it(real_redis: redis.Redis, valkey: ValkeyServer) -> None:
     installation = Installation(real_redis)
     headers = {"Authorization": str(installation.made.admin_token), "LD-API-Version": "beta"}
-    service = create_service(Settings(state_url=valkey.url, durability="memory", secret_keys=""))  # type: ignore[arg-type]
+    service = create_service(Settings(state_url=valkey.url, durability="memory", secret_keys=""))
     with TestClient(service, headers=headers, raise_server_exceptions=False) as http:
         api = Api(http, installation)
         assert "SEGSYNC_SECRET_KEYS" in api.create(REDIS, expected=400)["message"]
@@ -460,7 +460,7 @@ def test_a_store_whose_secret_nobody_can_open_is_listed_and_can_be_given_another
     record = installation.wiring.store_records.add(installation.environment_id, "one", configuration)
     headers = {"Authorization": str(installation.made.admin_token), "LD-API-Version": "beta"}
     other_key = f"A{KEY[1:]}"
-    service = create_service(Settings(state_url=valkey.url, durability="memory", secret_keys=other_key))  # type: ignore[arg-type]
+    service = create_service(Settings(state_url=valkey.url, durability="memory", secret_keys=other_key))
     with TestClient(service, headers=headers, raise_server_exceptions=False) as http:
         api = Api(http, installation)
         [found] = [item for item in api.listed() if item["_id"] == record.store_id]
