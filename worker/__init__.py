@@ -4,7 +4,7 @@ The house has five floors; a module imports only from floors below its own (impo
 
     __main__.py  cli/                      5  how people start and reach it: up, the roles, segments, manifest tools
     asgi.py  celery.py                     4  the roles' entries: small front doors
-    api/                                   3  how people's programs reach it: dead letters and replay, over HTTP
+    api/                                   3  how people's programs reach it: LaunchDarkly's management API; replay
     receiver/                              3  the webhook: authenticate, cap, validate, append, answer; explanations
     sync/                                  3  drain (lease, read, fold, write, advance), sweep, compaction; tasks
     wiring.py                              3  the composition root: settings -> log, records, stores

@@ -96,6 +96,7 @@ def configured(api: ManagementApi) -> SchemathesisConfig:
             "seed": SEED,
             "headers": {"Authorization": api.admin_token, "LD-API-Version": "beta"},
             "max-time": MOST_SECONDS,
+            "cache": {"enabled": False},  # it would lie in the working directory, and be of another service
             "generation": {"max-examples": EXAMPLES, "database": "none", "mode": "all"},
             "dictionaries": {name.replace("/", "-"): {"values": values} for name, values in known.items()},
             "parameters": {name: value for each in parameters for name, value in each.items()},
