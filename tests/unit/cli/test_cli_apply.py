@@ -240,3 +240,12 @@ def test_a_token_that_another_has_is_refused(place: Path) -> None:
     run(place)
     told = fault(place, '[tokens.other]\nrole = "reader"\nvalue = { file = "amplitude-token" }')
     assert "another token's already: amplitude" in told
+
+
+def test_the_example_of_the_documents_can_be_applied(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "deploy" / "api.md"
+    example = page.read_text().partition("```toml\n")[2].partition("```")[0]
+    monkeypatch.setenv("FLAGS_REDIS_PASSWORD", "a-password-of-flags")
+    assert "+ token amplitude" in run(place, text=example.replace("/run/secrets/amplitude", "amplitude-token"))
+    [partner] = directory().tokens.values()
+    assert partner.inline_role
