@@ -113,11 +113,6 @@ MUTANTS: list[Mutant] = [
     *in_file(
         "worker/sync/imports.py",
         _IMPORT,
-        (
-            "an import is not read again when it is in the log",
-            "            if position is None:\n",
-            "            if True:\n",
-        ),
         ("a file that ends workers is given up", "if self._claim.attempts > MOST_ATTEMPTS:", "if False:"),
         ("a file of nobody empties no segment", "            if not self._keys:\n", "            if False:\n"),
     ),

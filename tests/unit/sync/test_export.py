@@ -21,6 +21,10 @@ from worker.sync.exports import ExportRecord, export_file, read_export, run_expo
 from worker.sync.streaming import included_pages
 
 
+class Killed(BaseException):
+    """Nothing in the process gets to clean up after it."""
+
+
 @pytest.fixture
 def installation(redis_client: redis.Redis) -> Installation:
     return Installation(redis_client, retention_seconds=0)
@@ -141,14 +145,14 @@ def test_a_worker_that_is_killed_is_followed_by_another(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        raise Killed
 
     installation.accept(add=("ann",))
     apply(installation)
     export_id = start_export(installation.wiring, installation.segment(), by="test").export_id
     with monkeypatch.context() as patched:
         patched.setattr(exports_module, "included_pages", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             run_export(installation.wiring, export_id)
     run_export(installation.wiring, export_id)
     assert record(installation, export_id).status == "in_progress"

@@ -20,6 +20,10 @@ from worker.sync.drain import drain
 from worker.sync.imports import FileTooLarge, read_import, run_import, settle_imports, start_import
 
 
+class Killed(BaseException):
+    """Nothing in the process gets to clean up after it."""
+
+
 @pytest.fixture
 def installation(redis_client: redis.Redis) -> Installation:
     installed = Installation(redis_client)
@@ -189,7 +193,7 @@ def test_a_worker_that_is_killed_while_it_reads_is_followed_by_another(
     import_id = start(installation, b"cyd\n")
     with monkeypatch.context() as patched:
         patched.setattr(imports_module, "KeyReader", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             run_import(installation.wiring, import_id)
     assert run_import(installation.wiring, import_id) == []  # its lease is not over
     assert record(installation, import_id).status == "preparing"
@@ -204,7 +208,7 @@ def test_a_worker_that_is_killed_after_the_append_appends_nothing_twice(
     import_id = start(installation, b"cyd\n", "replace")
     with monkeypatch.context() as patched:
         patched.setattr(Claim, "wait", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             run_import(installation.wiring, import_id)
     installation.accept(add=("dan",))
     installation.client.delete(f"segsync:{{{installation.environment_id}/rudderstack-beta}}:g1:recent")
@@ -220,7 +224,7 @@ def test_a_file_that_ends_every_worker_is_given_up(installation: Installation, m
     import_id = start(installation, b"cyd\n")
     monkeypatch.setattr(imports_module, "KeyReader", killed)
     for _ in range(imports_module.MOST_ATTEMPTS):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             run_import(installation.wiring, import_id)
         its_worker_is_gone(installation.client, import_id)
     run_import(installation.wiring, import_id)
@@ -244,4 +248,4 @@ def test_an_import_whose_file_is_lost_stops(installation: Installation) -> None:
 
 
 def killed(*_: object, **__: object) -> Callable[[], None]:
-    raise KeyboardInterrupt
+    raise Killed
