@@ -175,7 +175,11 @@ def test_a_key_of_ours_is_one_of_fernets() -> None:
     assert Settings(secret_keys=SecretStr(f" {OLD},\n{NEW} ,")).secrets() == [OLD, NEW]
 
 
-@pytest.mark.parametrize("keys", ["short", OLD[:-1], f"{OLD};{NEW}", f"{OLD} {NEW}", OLD.replace("=", "!")])
+@pytest.mark.parametrize(
+    "keys",
+    ["short", OLD[:-1], f"{OLD};{NEW}", f"{OLD} {NEW}", OLD.replace("=", "!")],
+    ids=["short", "cut", "semicolon", "blank", "exclamation"],  # the same in every process that runs tests
+)
 def test_what_is_no_key_is_refused_in_one_line_without_it(keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGSYNC_SECRET_KEYS", keys)
     with pytest.raises(Misconfigured, match=r"^settings: SEGSYNC_SECRET_KEYS: must be Fernet keys") as refused:
