@@ -16,7 +16,8 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
                                that came beside the stream), snapshot (its token), trimmed (its position),
                                trimmed_batches and trimmed_bytes (totals up to there), floor (below it, nobody knows who
                                was decided when), snapshot_bytes, snapshot_members, snapshot_excluded, snapshot_removed,
-                               folded (live entries that are in it), expired (dead entries) and forgotten (others)
+                               folded (live entries that are in it), expired (dead entries) and forgotten (others);
+                               before_import (where the snapshot ends in an import: the position before that)
     S:gN:snapshot:T    list    the chunks of the snapshot with the token T: see snapshot.py; an hour to live, until it
                                is committed
     S:gN:recent        zset    batch id -> accept time, for a minute: a retried append changes nothing

@@ -9,11 +9,18 @@ from sync_builders import Installation
 
 from worker.errors import Conflict, NotFound
 from worker.log import keyspace
+from worker.log.creation import HAND_MADE, create_segment
+from worker.log.entry import Entry
 from worker.log.imports import ImportChunks, import_of
+from worker.log.position import START, ms_of
+from worker.log.segments import read_segments
 from worker.model import RedisStoreConfiguration, SegmentId
+from worker.records.segment_keys import registration
 from worker.records.stores import StoreRecords
+from worker.stores.layout import context_hashes
 from worker.sync.accounts import count_over
 from worker.sync.audit import Audit
+from worker.sync.compact import fold_import
 from worker.sync.drain import Drained, drain
 
 PEOPLE = ("ann", "bob", "cyd", "dan", "eve", "\ufdd0xann", "\ufdd0")
@@ -230,3 +237,112 @@ def test_an_import_is_appended_once_for_good_and_takes_no_chunks_any_more(instal
 def test_a_chunk_is_sorted_and_of_a_bounded_size(installation: Installation, keys: list[str]) -> None:
     with pytest.raises(ValueError, match="chunk"):
         ImportChunks(installation.client).add(installation.segment(), "one", 0, keys)
+
+
+def test_a_store_that_has_yet_to_read_a_replace_is_as_old_as_that_and_no_older(installation: Installation) -> None:
+    installation.accept(add=("ann", "bob"))
+    run(installation)
+    wait_for_the_next_millisecond(installation)
+    import_keys(installation, "bob")
+    entry = entries_of(installation)[-1]
+    assert fold_import(installation.wiring, installation.segment(), entry, lambda: None) == "folded"
+    assert oldest_ms(installation) == ms_of(entry.entry_id)
+    run(installation)
+    assert oldest_ms(installation) is None
+
+
+def test_a_store_that_lagged_before_a_replace_is_as_old_as_it_was(redis_client: redis.Redis) -> None:
+    installation = Installation(redis_client)
+    other = StoreRecords(redis_client).add(installation.environment_id, "two", RedisStoreConfiguration(host="host-2"))
+    installation.wiring.directory.fresh(0)
+    installation.accept(add=("ann",))
+    run(installation)
+    run(installation, other.store_id)
+    first = ms_of(entries_of(installation)[-1].entry_id)
+    wait_for_the_next_millisecond(installation)
+    installation.accept(add=("bob",))
+    import_keys(installation, "bob")
+    run(installation)
+    assert oldest_ms(installation, other.store_id) == first
+
+
+def test_a_segment_that_is_made_by_hand_is_changed_like_any_other(installation: Installation) -> None:
+    made = make(installation, "vips")
+    with pytest.raises(Conflict):
+        make(installation, "vips")
+    [found] = read_segments(installation.client, installation.environment_id, ["vips"])
+    assert (found.name, found.context_kind, found.integration_key, found.members) == ("Important", "user", "-", 0)
+    change_by_hand(installation, add=("ann",), segment=found)
+    run(installation, segment=made)
+    assert installation.store.included("ann") == {"vips.g1"}
+    assert "vips" in installation.wiring.segment_keys.registered(installation.environment_id)
+
+
+def test_the_key_of_a_cohort_is_not_given_to_a_segment_made_by_hand_nor_the_other_way_round(
+    installation: Installation,
+) -> None:
+    installation.accept("beta")
+    with pytest.raises(Conflict):
+        make(installation, "rudderstack-beta")
+    make(installation, "rudderstack-gamma")
+    [key] = installation.wiring.segment_keys.allot(installation.environment_id, "rudderstack", ["gamma"])
+    assert key != "rudderstack-gamma"
+
+
+def test_an_audit_finds_and_repairs_who_is_missing_from_the_excluded_list_and_who_is_a_stray_in_it(
+    installation: Installation,
+) -> None:
+    installation.accept(add=("ann", "bob"))
+    change_by_hand(installation, add_excluded=("ann", "eve"))
+    run(installation)
+    ref, store = installation.segment().ref, installation.store
+    store.change(ref, context_hashes(["dan"]), context_hashes(["eve"]), "excluded")
+    assert (there(installation), excluded(installation)) == ({"ann", "bob"}, {"ann", "dan"})
+    [record] = installation.wiring.directory.fresh().stores_of(installation.environment_id)
+    found = Audit(installation.wiring, record, repair=True).run()
+    assert (found.missing, found.strays, found.members, found.excluded) == (1, 1, 2, 2)
+    run(installation)
+    assert (there(installation), excluded(installation)) == ({"ann", "bob"}, {"ann", "eve"})
+    found = Audit(installation.wiring, record).run()
+    assert found.agrees
+    assert counts(installation) == (2, 2, True)
+
+
+def test_an_engaged_brake_does_not_count_what_people_made(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    run(installation)
+    for _ in range(3):
+        change_by_hand(installation, add=("bob",))
+    lived: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(installation.wiring.brakes), "lived", lambda *_, count: lived.append(count))
+        run(installation)
+    assert (lived, there(installation)) == ([], {"ann", "bob"})
+
+
+def make(installation: Installation, key: str) -> SegmentId:
+    return create_segment(
+        installation.client,
+        installation.environment_id,
+        key,
+        context_kind="user",
+        name="Important",
+        registration=registration(installation.environment_id, HAND_MADE, "", key),
+    )
+
+
+def entries_of(installation: Installation) -> list[Entry]:
+    return installation.wiring.drain_log.read(installation.segment(), START, most_bytes=1 << 20, most_entries=100)
+
+
+def oldest_ms(installation: Installation, store_id: str = "") -> int | None:
+    store_id = store_id or installation.store_id
+    segment = installation.segment()
+    [status] = installation.wiring.upkeep.statuses(segment.environment_id, [segment.segment_key], [store_id])
+    return status.stores[store_id].oldest_ms
+
+
+def wait_for_the_next_millisecond(installation: Installation) -> None:
+    last = ms_of(entries_of(installation)[-1].entry_id)
+    while installation.wiring.upkeep.server_ms() == last:
+        pass

@@ -107,7 +107,12 @@ if final then
     if final[2][i] == 's' then redis.call('HSET', head, 'trimmed_bytes', final[2][i + 1]) end
   end
 end
-if import then redis.call('UNLINK', import_key(generation, import)) end
+-- Freshness: who has come to just before an import has missed nothing but that (status.lua).
+redis.call('HDEL', head, 'before_import')
+if import then
+  redis.call('UNLINK', import_key(generation, import))
+  if after(upto, most) then redis.call('HSET', head, 'before_import', most) end
+end
 local ms, sequence = string.match(upto, '^(%d+)%-(%d+)$')
 redis.call('XTRIM', log, 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(sequence) + 1))
 redis.call('HSET', head, 'snapshot', token, 'trimmed', upto, 'floor', floor,

@@ -40,6 +40,11 @@ for i = 2, #ARGV, 4 do
   local oldest, gone = '', trimmed(generation)
   if after(gone, from) then
     oldest = ms_of(from)
+    local before_import = redis.call('HGET', head_key(generation), 'before_import')
+    if before_import and not after(before_import, from) then
+      local late = next_late(generation, from)
+      oldest = ms_of((late and after(gone, late)) and late or gone)
+    end
   elseif after(reply[2], from) then
     local entry = redis.call('XRANGE', log_key(generation), '(' .. from, '+', 'COUNT', 1)[1]
     local late = next_late(generation, from)
