@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 from launchdarkly_api import IntegrationDeliveryConfigurationPost, PatchOperation, PersistentStoreIntegrationsBetaApi
-from ldclient.integrations import Redis
+from ldclient.integrations import DynamoDB, Redis
 from management_api import ManagementApi, managed
-from servers import VOLATILE, ValkeyServer, wait_until
+from servers import VOLATILE, MotoServer, ValkeyServer, wait_until
 
 from worker.manifest.examples import Change, example
 from worker.stores.layout import context_hash
@@ -147,3 +147,27 @@ def test_a_store_that_cannot_be_reached_says_so_until_its_login_is_mended(
         assert "WRONGPASS" in logs
         assert password not in logs
         assert "not-the-password-of-it" not in logs
+
+
+def test_a_table_with_our_own_credentials_is_filled(
+    state: ValkeyServer, moto_server: MotoServer, dynamodb_table: str, tmp_path: Path
+) -> None:
+    reader = DynamoDB.new_big_segment_store(
+        dynamodb_table, dynamodb_opts={"endpoint_url": moto_server.url, "region_name": moto_server.region}
+    )
+    with running(state, tmp_path) as api:
+        stores = PersistentStoreIntegrationsBetaApi(api.client(beta=True))
+        send(api, "ann")
+        config = {"tableName": dynamodb_table, "region": moto_server.region, "roleArn": "", "endpoint": moto_server.url}
+        post = IntegrationDeliveryConfigurationPost(config=config, on=True)
+        made = stores.create_big_segment_store_integration("default", "production", "dynamodb", post)
+        wait_until(lambda: reader.get_membership(context_hash("ann")), 40, "ann in the table")
+        wait_until(
+            lambda: stores.get_big_segment_store_integrations().items[-1].status.available, 40, "available in the list"
+        )
+        shown = stores.get_big_segment_store_integration("default", "production", "dynamodb", made.id)
+        assert shown.config == made.config
+        told = reader.get_metadata().last_up_to_date
+        assert told is not None
+        assert shown.status.last_sync is not None
+        assert abs(told - shown.status.last_sync) < 60_000
