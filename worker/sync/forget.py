@@ -53,6 +53,7 @@ def _forget(wiring: Wiring, store_id: str) -> None:
             store_id,
             # Ids are ordered by age, and the oldest store's replies count members.
             counted_members=not others or store_id < others[0].store_id,
+            ending=[ending.segment for ending in wiring.closings.endings(environment_id)],
         )
     wiring.circuits.forget(store_id)
     wiring.incarnations.forget(store_id)

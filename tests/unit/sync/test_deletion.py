@@ -19,11 +19,13 @@ from worker.log.payloads import logs_of_payload
 from worker.log.segments import read_segments
 from worker.model import Cohort, RedisStoreConfiguration, SegmentId, SegmentPatch
 from worker.records.stores import StoreRecords
+from worker.records.tables import FORGOTTEN
 from worker.sync.audit import Audit
 from worker.sync.batches import Batches, BatchFilter
 from worker.sync.deleting import close_deleted, delete_segment
 from worker.sync.drain import drain
 from worker.sync.expire import expire_dead
+from worker.sync.forget import forget_removed
 from worker.sync.freshness import Heartbeat
 from worker.sync.isolation import IsolatedParser
 from worker.sync.planned import Replay
@@ -233,6 +235,26 @@ def test_a_store_that_is_off_holds_the_deletion_open_until_it_is_on_and_through(
     drain_all(installation, 1)
     assert close(installation) == 1
     assert refs(installation.store, "ann") == set()
+
+
+def test_a_store_that_is_removed_holds_no_deletion_open_and_is_forgotten_in_it(installation: Installation) -> None:
+    place = RedisStoreConfiguration(host="another-in-memory")
+    records = StoreRecords(installation.client)
+    added = records.add(installation.environment_id, "second", place).store_id
+    wait_until(lambda: installation.wiring.stores.get(added))
+    installation.accept(add=("ann",))
+    drain_all(installation, 1)
+    delete(installation)
+    installation.accept(add=("ann",))
+    drain(installation.wiring, generation_of(installation, 1), installation.store_id)
+    assert close(installation) == 0
+    records.remove(added)
+    wait_until(lambda: len(installation.wiring.stores_of(installation.environment_id)) == 1)
+    installation.client.hincrby(f"{segment_base(installation)}:segment", "generation", 10**9)  # as `segments map` may
+    installation.client.zadd(FORGOTTEN, {added: 0})
+    forget_removed(installation.wiring)
+    assert not any(added in key for key in keys_of(installation, 1))
+    assert close(installation) == 1
 
 
 def test_a_deletion_that_was_never_made_is_not_waited_for(installation: Installation) -> None:

@@ -96,6 +96,7 @@ def test_past_generations_forget_it_too(installation: Installation) -> None:
     second = add_store(installation)
     fill(installation, second)
     installation.client.hset(f"segsync:{{{installation.environment_id}/rudderstack-beta}}:segment", "generation", 3)
+    installation.wiring.closings.add(installation.segment(), 0)
     remove(installation, second)
     make_it_long_ago(installation)
     forget_removed(installation.wiring)
