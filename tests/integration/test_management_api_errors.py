@@ -216,3 +216,13 @@ def test_a_payload_passes_nothing_of_the_management_apis(client: TestClient, mon
     assert client.post("/api/v2/segment-targets/segment-audiences", content=b"{}").status_code == 400
     assert client.get("/api/v2/segment-targets/segment-audiences").status_code == 405
     assert client.get("/elsewhere").status_code == 404
+
+
+def test_an_error_of_ours_says_nothing_of_itself(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr("worker.records.projects.ProjectRecords.add_project", broken)
+    answer = client.post(PROJECTS, json={"key": "k", "name": "n"})
+    assert refusal(answer) == (500, "internal_error", "An error of ours; send it again later")
+    assert client.get(PROJECTS).status_code == 200
