@@ -228,8 +228,8 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "what was compacted and not applied holds freshness",
-            "if after(gone, from) then\n    oldest = ms_of(from)\n  else",
-            "  ",
+            "if after(gone, from) then\n    oldest = ms_of(from)\n",
+            "if after(gone, from) then\n",
         ),
         (
             "what was replayed holds freshness",
