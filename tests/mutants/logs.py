@@ -148,6 +148,23 @@ MUTANTS: list[Mutant] = [
     *in_file(
         f"{_LUA}/compact.lua",
         _TESTS,
+        (
+            "compact: an import comes next of all",
+            "  if not_next(upto, most) then return 'in use' end\n",
+            "",
+        ),
+        (
+            "compact: an import waits for no store but the furthest",
+            "if import then\n  if not_next",
+            "if false then\n  if not_next",
+        ),
+        ("compact: the chunks of an import go with it", "  redis.call('UNLINK', import_key(generation, import))\n", ""),
+        (
+            "compact: an import is as old as itself",
+            "  if after(upto, most) then redis.call('HSET', head, 'before_import', most) end\n",
+            "",
+        ),
+        ("compact: what follows an import is as old as ever", "redis.call('HDEL', head, 'before_import')\n", ""),
         ("compact: of two one commits", "if (known[1] or '') ~= former or not known[2] then", "if not known[2] then"),
         ("compact: the log is there", " or not known[2] then return 'replaced' end", " then return 'replaced' end"),
         ("compact: nothing was trimmed without a snapshot", "(former == '' and from ~= '0-0') or ", ""),

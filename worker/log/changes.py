@@ -50,8 +50,11 @@ def append_change(
 
     Raises:
         NotFound: the segment is gone.
+        ValueError: a key is empty, or no text that UTF-8 could hold; nothing is appended.
         Unavailable: the state server is away; it may be appended, and doing it again with its batch id is right.
     """
+    if any("" in keys for keys in (change.add, change.remove, change.add_excluded, change.remove_excluded)):
+        raise ValueError("a context key is not empty")
     said = pack_change(change.add, change.remove, change.add_excluded, change.remove_excluded)
     return appends.append_made(
         Made(

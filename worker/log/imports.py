@@ -85,11 +85,14 @@ class ImportChunks:
             False when the import is in the log already: it needs no chunks any more.
 
         Raises:
-            ValueError: there are too many or no keys, or they are not sorted.
+            ValueError: there are too many or no keys, an empty one, or they are not sorted; or one is no text that UTF-8
+                could hold.
             Unavailable: the state server is away, or full; it may be there.
         """
         if not 0 < len(keys) <= CHUNK_MEMBERS:
             raise ValueError(f"a chunk of an import has 1 to {CHUNK_MEMBERS:,} keys, not {len(keys):,}")
+        if not keys[0]:
+            raise ValueError("a chunk of an import has no empty key: nobody is called nothing")
         if any(one >= other for one, other in pairwise(keys)):
             raise ValueError("the keys of an import's chunk are sorted, and different from one another")
         chunk = pack_names([included_name(key) for key in keys])

@@ -233,6 +233,15 @@ def test_an_import_is_appended_once_for_good_and_takes_no_chunks_any_more(instal
     assert chunks.position(segment, said.import_id) is not None
 
 
+@pytest.mark.parametrize("key", ["", "\ud800"])
+def test_a_key_that_nobody_can_have_is_refused(installation: Installation, key: str) -> None:
+    installation.accept(add=("ann",))
+    with pytest.raises(ValueError, match=r"empty|surrogate"):
+        change_by_hand(installation, add_excluded=(key,))
+    with pytest.raises(ValueError, match=r"empty|surrogate"):
+        ImportChunks(installation.client).add(installation.segment(), "one", 0, [key])
+
+
 @pytest.mark.parametrize("keys", [[], ["b", "a"], ["a", "a"], [str(n) for n in range(20_001)]])
 def test_a_chunk_is_sorted_and_of_a_bounded_size(installation: Installation, keys: list[str]) -> None:
     with pytest.raises(ValueError, match="chunk"):
