@@ -85,8 +85,8 @@ class ImportChunks:
             False when the import is in the log already: it needs no chunks any more.
 
         Raises:
-            ValueError: there are too many or no keys, an empty one, or they are not sorted; or one is no text that UTF-8
-                could hold.
+            ValueError: there are too many keys or none, an empty one, or one that UTF-8 cannot hold; or they are not
+                sorted.
             Unavailable: the state server is away, or full; it may be there.
         """
         if not 0 < len(keys) <= CHUNK_MEMBERS:

@@ -141,3 +141,27 @@ def test_a_compaction_leaves_an_import_that_waits_to_the_drain_that_comes_to_it(
     assert (done.outcome, done.entries) == ("folded", 1)
     assert len(world.positions()) == 1
     check(world)
+
+
+def test_a_store_that_misses_more_than_the_import_is_as_old_as_what_it_has(world: World) -> None:
+    world.accept("a")
+    world.drain_all()
+    first, second = world.stores
+    has = world.cursor(second)
+    world.accept_import("b")
+    world.drain(first)
+    world.drain(first)
+    assert oldest_ms(world, second) > ms_of(has)
+    world.accept("c")
+    world.drain(first)
+    assert world.compact(early=True, now_ms=world.now_ms() + 10).outcome == "folded"
+    assert oldest_ms(world, second) == ms_of(has)
+    check(world)
+
+
+def oldest_ms(world: World, store_id: str) -> int:
+    segment = world.segment
+    [status] = world.wiring.upkeep.statuses(segment.environment_id, [segment.segment_key], [store_id])
+    found = status.stores[store_id].oldest_ms
+    assert found is not None
+    return found
