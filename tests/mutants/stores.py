@@ -56,23 +56,28 @@ MUTANTS: list[Mutant] = [
         _DYNAMODB,
         (
             "only who is as they shall be is passed over",
-            "return found is not None and (found in (Found.IN, Found.ALONE)) is included",
+            "return found is not None and (found in (Found.IN, Found.ALONE)) is wanted",
             "return found is not None",
         ),
     ),
     *in_file(
         "worker/stores/dynamodb/changes.py",
         _DYNAMODB,
-        ("only who is in is removed", "            ConditionExpression=_IS_IN,\n", ""),
+        ("only who is in is removed", "            ConditionExpression=words_of(change.wish).is_in,\n", ""),
+    ),
+    *in_file(
+        "worker/stores/dynamodb/wishes.py",
+        (*_DYNAMODB, "tests/contract/test_store_lists.py"),
         (
             "an item with other segments in it stays",
-            '_IS_ALONE: Final = f"{DYNAMODB_INCLUDED} = :refs AND ',
-            '_IS_ALONE: Final = f"(attribute_exists({DYNAMODB_INCLUDED}) OR {DYNAMODB_INCLUDED} = :refs) AND ',
+            'is_alone=f"{of} = :refs AND ',
+            'is_alone=f"(attribute_exists({of}) OR {of} = :refs) AND ',
         ),
         (
-            "an item of somebody who is excluded from something stays",
-            " = :refs AND attribute_not_exists({DYNAMODB_EXCLUDED})",
+            "an item of somebody who is in the other list of something stays",
+            " = :refs AND attribute_not_exists({other})",
             " = :refs",
         ),
+        ("who is removed from both lists need be in one alone", '" OR ".join(f"contains', '" AND ".join(f"contains'),
     ),
 ]
