@@ -30,7 +30,7 @@ from worker.state import state_errors
 
 Kind = Literal["imports", "exports"]
 
-# A worker shows itself every two seconds; one request to the state server may take three.
+# A worker shows itself twice a second; one request to the state server may take three.
 LEASE_SECONDS = 20.0
 # A hint that has led nobody to the work by then is sent again.
 HINT_AGAIN_SECONDS = 10.0

@@ -43,7 +43,8 @@ FULL = 0.85
 # So many workers may end in the midst of one import; perhaps it is what ends them.
 MOST_ATTEMPTS = 5
 APPEND_SECONDS = 5.0
-NOTE_SECONDS = 2.0
+# For people who watch, and to show that the worker lives.
+NOTE_SECONDS = 0.5
 _LOOK_AT_MEMORY_BYTES = 4 * 1024 * 1024
 _KEYS_AT_ONCE = 1_000
 
