@@ -239,18 +239,14 @@ class Appends:
             _outcome(batch, target, reply)
             for target, reply in zip(batch.targets, executed[-len(batch.targets) :], strict=True)
         ]
-        # A segment that was deleted since it was claimed has come back as the next generation.
-        landed = {
-            SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
-            for target, reply in zip(batch.targets, executed[-len(batch.targets) :], strict=True)
-            if not isinstance(reply, Exception) and reply[0] in {b"appended", b"duplicate"}
-        }
         due: list[WakeUp] = []
         for outcome in (*map(_failure, executed[: -len(batch.targets)]), *outcomes, unconfirmed):
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []
         with _at_best("payload.not_completed"):  # else it is looked at, found complete and taken out by the sweeper
+            # A segment that was deleted since it was claimed has come back as the next generation.
+            landed = _landed(batch, executed[-len(batch.targets) :])
             if elsewhere := landed.difference(segments):
                 self._client.sadd(f"{payload}:logs", *map(keyspace.log_name, elsewhere))
                 self._client.srem(f"{payload}:logs", *map(keyspace.log_name, set(segments) - landed))
@@ -355,6 +351,14 @@ def _outcome(batch: Batch, target: Target, reply: Any) -> Outcome:
         return refusal
     segment = SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
     return [WakeUp(segment, store_id.decode()) for store_id in reply[2:]]
+
+
+def _landed(batch: Batch, replies: Sequence[Any]) -> set[SegmentId]:
+    """The logs that the entries of a batch, all of them appended, are in."""
+    return {
+        SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
+        for target, reply in zip(batch.targets, replies, strict=True)
+    }
 
 
 def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | None:
