@@ -12,6 +12,7 @@ _TESTS = (
     "tests/unit/sync/test_audit.py",
     "tests/unit/sync/test_audit_under_lease.py",
     "tests/unit/sync/test_lives.py",
+    "tests/unit/sync/test_made.py",
 )
 
 MUTANTS: list[Mutant] = [

@@ -337,7 +337,11 @@ MUTANTS: list[Mutant] = [
     ),
     *in_file(
         "worker/log/snapshot.py",
-        ("tests/property/test_snapshot.py", "tests/unit/sync/test_compact.py"),
+        (
+            "tests/property/test_snapshot.py",
+            "tests/unit/sync/test_compact.py",
+            "tests/unit/sync/test_imports_below.py",
+        ),
         ("of two batches about a member the later decides", "if known is None or order(known[1]) <= here:", "if True:"),
         ("batches in order are told from others", "if here >= self._latest:", "if True:"),
         (

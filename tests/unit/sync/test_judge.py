@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import msgspec
 import pytest
 import redis
+from made_builders import change_by_hand
 from sync_builders import Installation
 
 from worker.errors import Unavailable
@@ -365,6 +366,17 @@ def test_what_is_dead_already_is_no_probe_of_a_brake(installation: Installation)
     installation.accept(add=("ann",))
     assert run(installation).outcome == "applied"
     assert brakes(installation) == []
+
+
+def test_what_people_changed_is_no_probe_of_a_brake_and_waits_for_its_turn(installation: Installation) -> None:
+    engage(installation)
+    let_the_time_come(installation)
+    installation.accept()
+    for _ in range(3):
+        change_by_hand(installation, add=("ann",))
+    installation.accept_body(BAD)
+    assert run(installation).outcome == "braked"
+    assert installation.store.included("ann") == set()
 
 
 def test_a_probe_that_found_nothing_to_try_gives_its_turn_back(installation: Installation) -> None:
