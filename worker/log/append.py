@@ -244,14 +244,22 @@ class Appends:
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []
-        with _at_best("payload.not_completed"):  # else it is looked at, found complete and taken out by the sweeper
-            # A segment that was deleted since it was claimed has come back as the next generation.
-            landed = _landed(batch, executed[-len(batch.targets) :])
-            if elsewhere := landed.difference(segments):
-                self._client.sadd(f"{payload}:logs", *map(keyspace.log_name, elsewhere))
-                self._client.srem(f"{payload}:logs", *map(keyspace.log_name, set(segments) - landed))
-            self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
+        self._complete(batch, segments, executed[-len(batch.targets) :])
         return due
+
+    def _complete(self, batch: Batch, claimed: Sequence[SegmentId], replies: Sequence[Any]) -> None:
+        """The payload is in every log that it names; else the sweeper finds that out."""
+        logs = f"{keyspace.payload(batch.batch_id)}:logs"
+        landed = {
+            SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
+            for target, reply in zip(batch.targets, replies, strict=True)
+        }
+        with _at_best("payload.not_completed"):
+            # A segment that was deleted since it was claimed has come back as the next generation.
+            if elsewhere := landed.difference(claimed):
+                self._client.sadd(logs, *map(keyspace.log_name, elsewhere))
+                self._client.srem(logs, *map(keyspace.log_name, set(claimed) - landed))
+            self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
 
     def _durably(self, queue: Callable[[Any], None]) -> tuple[list[Any], Unavailable | None]:
         """Run what ``queue`` queues; returns the replies, and what keeps it from counting as accepted."""
@@ -351,14 +359,6 @@ def _outcome(batch: Batch, target: Target, reply: Any) -> Outcome:
         return refusal
     segment = SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
     return [WakeUp(segment, store_id.decode()) for store_id in reply[2:]]
-
-
-def _landed(batch: Batch, replies: Sequence[Any]) -> set[SegmentId]:
-    """The logs that the entries of a batch, all of them appended, are in."""
-    return {
-        SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
-        for target, reply in zip(batch.targets, replies, strict=True)
-    }
 
 
 def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | None:
