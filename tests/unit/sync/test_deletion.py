@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import cast
 
 import pytest
@@ -382,3 +385,46 @@ def test_a_payload_that_finds_a_segment_deleted_since_it_was_claimed_is_kept_for
     drain_all(installation, 1, 2)
     assert refs(installation.store, "bob") >= {f"{KEY}.g2"}
     assert refs(installation.store, "ann") == set()
+
+
+def test_payloads_that_race_with_deletions_come_before_them_or_after_and_are_never_lost(
+    real_redis: redis.Redis,
+) -> None:
+    installation = Installation(real_redis)
+    people = [f"person-{number}" for number in range(400)]
+    over = threading.Event()
+    installation.accept(add=("first",))
+
+    def drain_all_the_time() -> None:
+        while not over.is_set():
+            for segment in list(installation.wiring.upkeep.ahead()):
+                drain(installation.wiring, segment, installation.store_id)
+            close(installation)
+
+    def delete_now_and_then() -> int:
+        deletions = 0
+        while not over.is_set():
+            with suppress(NotFound):  # nobody has come since the last time
+                delete(installation)
+                deletions += 1
+            over.wait(0.01)
+        return deletions
+
+    with ThreadPoolExecutor(3) as pool:
+        draining, deleting = [pool.submit(drain_all_the_time) for _ in range(2)], pool.submit(delete_now_and_then)
+        for person in people:
+            installation.accept(add=(person,))
+        over.set()
+        deletions = deleting.result(30)
+        for each in draining:
+            each.result(30)
+    last, alive = installation.wiring.closings.present(generation_of(installation, 1))
+    assert last == deletions + alive
+    drain_all(installation, *range(1, last + 1))
+    found = [refs(installation.store, person) for person in people]
+    there = [of for of in found if of]
+    # Each is in the last generation or in none; those who are in it are the last that came.
+    assert there == [{f"{KEY}.g{last}"}] * len(there)
+    assert found[len(found) - len(there) :] == there
+    assert bool(there) == alive
+    assert deletions > 2
