@@ -92,9 +92,9 @@ def read_shares(client: redis.Redis, segment: SegmentId, position: str, store_id
     for store_id, cursor in zip(store_ids, cursors, strict=True):
         at, base, done, made_for = (None if part is None else part.decode() for part in cursor)
         life = lives.get(store_id, NO_LIFE).incarnation
-        if at is None or (made_for and life and made_for != life):  # rule 12
+        if made_for and life and made_for != life:  # rule 12
             shares[store_id] = 0.0
-        elif order(at) >= order(position):
+        elif order(at or START) >= order(position):
             shares[store_id] = 1.0
         elif folded and chunks and token and base == token.decode():
             # Short of 1: the cursor moves after the last chunk.
