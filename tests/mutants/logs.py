@@ -249,6 +249,11 @@ MUTANTS: list[Mutant] = [
     *in_file(
         f"{_LUA}/foldable.lua",
         _TESTS,
+        (
+            "foldable: who misses nothing but an import does not lag",
+            "return not before_import or after(before_import, at) or tonumber(ms_of(trim)) < limit",
+            "return true",
+        ),
         ("fold: not beyond a cursor", "    hold(at)\n    local marks", "    local marks"),
         ("fold: not beyond an open mark", "for j = 1, #marks do hold(string.match(marks[j], '^(%S+)')) end", ""),
         ("fold: not beyond the most current store", "hold(most)\n", ""),

@@ -159,6 +159,24 @@ def test_a_store_that_misses_more_than_the_import_is_as_old_as_what_it_has(world
     check(world)
 
 
+def test_a_store_that_misses_nothing_but_an_import_does_not_lag_however_long_nothing_came(world: World) -> None:
+    world.accept("a")
+    world.drain_all()
+    first, second = world.stores
+    position = world.accept_import("b")
+    world.drain(first)
+
+    def holding(limit_ms: int) -> list[str]:
+        bounds = Bounds(horizon_ms=10**13, limit_ms=limit_ms, store_ids=tuple(world.stores))
+        found = world.wiring.compaction.look_at(world.segment, bounds)
+        assert found is not None
+        return list(found.holding)
+
+    assert holding(ms_of(position)) == [first, second]
+    assert holding(ms_of(position) + 1) == []
+    check(world)
+
+
 def oldest_ms(world: World, store_id: str) -> int:
     segment = world.segment
     [status] = world.wiring.upkeep.statuses(segment.environment_id, [segment.segment_key], [store_id])

@@ -17,7 +17,11 @@ local log, trim, dead = log_key(generation), head[3], dead_key(generation)
 
 local function lags(at)
   if tonumber(ms_of(at)) >= limit then return false end
-  if after(trim, at) then return true end
+  if after(trim, at) then
+    -- Who has come to just before an import misses nothing but that, however old what it has is.
+    local before_import = redis.call('HGET', head_key(generation), 'before_import')
+    return not before_import or after(before_import, at) or tonumber(ms_of(trim)) < limit
+  end
   local oldest = redis.call('XRANGE', log, '(' .. at, '+', 'COUNT', 1)[1]
   return oldest and tonumber(ms_of(oldest[1])) < limit
 end
