@@ -113,11 +113,11 @@ MUTANTS: list[Mutant] = [
             "            except ZeroDivisionError as error:\n                failure = error\n            else:\n                if looked",
         ),
         ("an absent segment's failure is raised", "        if failure is not None:\n            raise failure\n", ""),
-        ("a store with strays claims nothing", "if notes.strays_due or not seen.fresh_ms:", "if not seen.fresh_ms:"),
+        ("a store with strays claims nothing", "return None if notes.strays_due or (", "return None if ("),
         (
             "a store of which nothing is known claims nothing",
-            "if notes.strays_due or not seen.fresh_ms:",
-            "if notes.strays_due:",
+            "if incarnation is None or not seen.fresh_ms:",
+            "if incarnation is None:",
         ),
         (
             "cursors of a life that nobody knows claim nothing",
@@ -126,7 +126,7 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "a store that waits for a person claims nothing",
-            "        if notes.wiped_ms is not None and not record.rebuild_when_wiped:\n            return False\n",
+            "        if notes.wiped_ms is not None and not record.rebuild_when_wiped:\n            return None\n",
             "",
         ),
         (
@@ -141,12 +141,12 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "another life than was looked at claims nothing",
-            "if incarnation is None or (seen.life.incarnation or incarnation) != incarnation:",
-            "if incarnation is None:",
+            "notes.strays_due or (seen.life.incarnation or found) != found else",
+            "notes.strays_due else",
         ),
         (
             "a store that was rolled back begins another life",
-            "if sentinel is not None and wiring.incarnations.is_rolled_back(sentinel, notes):",
+            "if sentinel is not None and incarnations.is_rolled_back(sentinel, notes):",
             "if False:",
         ),
         (

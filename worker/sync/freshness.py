@@ -14,6 +14,7 @@ from worker.log.pending import Pending, write_pending
 from worker.log.upkeep import NO_LIFE, Life, SegmentStatus, read_lives
 from worker.model import SegmentId, StoreRecord
 from worker.records.store_health import StoreHealths
+from worker.stores import SegmentStore
 from worker.stores.segment_store import Sentinel
 from worker.sync.deleting import deleted_statuses
 from worker.wiring import Wiring
@@ -161,23 +162,27 @@ class Heartbeat:
         changed = wiring.incarnations.note_process(record.store_id, process, seen.now_ms)
         if changed or (process and seen.life.process not in {"", process}):
             return None  # what was seen of its cursors is not true of this one
-        notes = wiring.incarnations.notes(record.store_id)
-        if notes.wiped_ms is not None and not record.rebuild_when_wiped:
-            return False
-        if sentinel is not None and wiring.incarnations.is_rolled_back(sentinel, notes):
-            sentinel = wiring.incarnations.end(record, store, sentinel, seen.now_ms)
-            if sentinel is None:
-                return False
-        incarnation = wiring.incarnations.confirm(record, store, sentinel, lambda: seen.now_ms)
-        if incarnation is None or (seen.life.incarnation or incarnation) != incarnation:
-            return False
-        if notes.strays_due or not seen.fresh_ms:
+        incarnation = self._incarnation(seen, store, sentinel)
+        if incarnation is None or not seen.fresh_ms:
             return False
         if store.set_synchronized_on(seen.fresh_ms, Sentinel(incarnation, seen.now_ms)):
             wiring.incarnations.note_beat(record.store_id, seen.now_ms)
             return True
         _log.error("store.sentinel_lost", store_id=record.store_id)
         return False
+
+    def _incarnation(self, seen: _Seen, store: SegmentStore, sentinel: Sentinel | None) -> str | None:
+        """Whose life the store leads; None where it may not claim freshness: wiped, rolled back, to be compared."""
+        incarnations, record = self._wiring.incarnations, seen.record
+        notes = incarnations.notes(record.store_id)
+        if notes.wiped_ms is not None and not record.rebuild_when_wiped:
+            return None
+        if sentinel is not None and incarnations.is_rolled_back(sentinel, notes):
+            sentinel = incarnations.end(record, store, sentinel, seen.now_ms)
+            if sentinel is None:
+                return None
+        found = incarnations.confirm(record, store, sentinel, lambda: seen.now_ms)
+        return None if notes.strays_due or (seen.life.incarnation or found) != found else found
 
 
 def _note(stores: Mapping[str, _Seen], status: SegmentStatus) -> None:
