@@ -32,6 +32,7 @@ IMPORTED = [f"{number:06}-was-there-before" for number in range(50_000, 250_000)
 AFTER = ("000001-was-there-before", "somebody-new")
 EXCLUDED = ("000002-was-there-before", "200000-was-there-before")
 KILLS = 10
+SOON = 4
 # A drain may have come to an end before it is killed.
 MOST_ROUNDS = 60
 # Of a worker that folds and writes this import; all of its keys and their hashes would take more than 60 MiB.
@@ -150,8 +151,9 @@ def test_a_replace_whose_drains_are_killed_removes_exactly_those_who_are_not_in_
     for _ in range(MOST_ROUNDS):
         if kills == KILLS or world.is_current(first):
             break
-        kills += world.drain_and_kill(first, chance.random() * 1.5)
-    assert kills > 2
+        # Early at first, so that none comes to its end; then also late, while chunks are written.
+        kills += world.drain_and_kill(first, chance.random() * (0.3 if kills < SOON else 1.5))
+    assert kills >= SOON
     world.drain(first)
     assert world.holds(first) == EXPECTED
     assert world.holds(away) == (hashes(BEFORE), set())  # the log has passed it by
