@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import lupa  # type: ignore[import-untyped]
 import pytest
+from lupa.lua51 import LuaRuntime  # type: ignore[import-untyped]  # Redis' own version; two in one process may crash
 
 from mutants.catalogue import all_mutants
 from mutants.mutant import Mutant
 from mutants.trial import ROOT, copied_tree, imports_from, try_out
 
 PRELUDE = "worker/log/lua/_prelude.lua"
-LUA = lupa.LuaRuntime()
+LUA = LuaRuntime()
 
 
 @pytest.mark.parametrize("file", sorted({mutant.file for mutant in all_mutants()}))
