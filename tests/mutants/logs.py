@@ -21,6 +21,12 @@ _TESTS = (
     "tests/unit/sync/test_audit.py",
 )
 
+_SNAPSHOTS = (
+    "tests/property/test_snapshot.py",
+    "tests/unit/sync/test_compact.py",
+    "tests/unit/sync/test_imports_below.py",
+)
+
 MUTANTS: list[Mutant] = [
     *in_file(
         f"{_LUA}/append.lua",
@@ -342,47 +348,51 @@ MUTANTS: list[Mutant] = [
     ),
     *in_file(
         "worker/log/snapshot.py",
-        (
-            "tests/property/test_snapshot.py",
-            "tests/unit/sync/test_compact.py",
-            "tests/unit/sync/test_imports_below.py",
-        ),
+        _SNAPSHOTS,
         ("of two batches about a member the later decides", "if known is None or order(known[1]) <= here:", "if True:"),
         ("batches in order are told from others", "if here >= self._latest:", "if True:"),
         (
             "of a snapshot and a batch about a member the later decides",
-            "elif known is None or _order(known[1]) <= here:",
+            "elif known is None or order_of(known[1]) <= here:",
             "else:",
         ),
         ("what came before a replace is over", "if here < over and not is_excluded(key):", "if False:"),
         ("a replace leaves the excluded list alone", "here < over and not is_excluded(key)", "here < over"),
         (
             "who was decided at a replace or later stays so",
-            "if known is None or _order(known[1]) < over:",
+            "if known is None or order_of(known[1]) < over:",
             "if True:",
         ),
         (
-            "whoever is not in a replace is out",
-            'if decision[0] and ("excluded" if',
-            'if False and ("excluded" if',
+            "whom a store has as they should be is not written",
+            "return everyone or order_of(decision[1]) > from_",
+            "return True",
         ),
+        (
+            "below the floor everyone is written",
+            "return everyone or order_of(decision[1]) > from_",
+            "return order_of(decision[1]) > from_",
+        ),
+        ("the last chunk reaches to the last key", "    if final:\n        return None\n", ""),
+    ),
+    *in_file(
+        "worker/log/chunk.py",
+        _SNAPSHOTS,
         (
             "an older worker is told of marked names",
             "VERSION if first == beyond and not reset else VERSION_MARKED",
             "VERSION",
         ),
+    ),
+    *in_file(
+        "worker/log/merging.py",
+        _SNAPSHOTS,
         (
-            "whom a store has as they should be is not written",
-            "return everyone or _order(decision[1]) > from_",
-            "return True",
-        ),
-        (
-            "below the floor everyone is written",
-            "return everyone or _order(decision[1]) > from_",
-            "return _order(decision[1]) > from_",
+            "whoever is not in a replace is out",
+            'if decision[0] and ("excluded" if',
+            'if False and ("excluded" if',
         ),
         ("who left is known down to the floor", "if position and order(position) >= lowest:", "if False:"),
-        ("the last chunk reaches to the last key", "    if final:\n        return None\n", ""),
     ),
     *in_file(
         "worker/log/position.py",

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.log import snapshot
+from worker.log import merging, snapshot
+from worker.log.merging import Imported, merge
 from worker.log.names import excluded_name, included_name, is_excluded
 from worker.log.position import START, before, ms_of, order
-from worker.log.snapshot import Changes, Imported, counts, decisions_after, members, merge
+from worker.log.snapshot import Changes, counts, decisions_after, members
 
 # Keys of one length and of several, ASCII and not, some of which begin with others.
 people = st.one_of(st.sampled_from(["ann-1", "bob-2", "cyd-3"]), st.text(min_size=1, max_size=2, alphabet="ab\0é😀"))
@@ -22,7 +23,7 @@ batches = st.dictionaries(positions, st.dictionaries(people, st.booleans(), max_
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "CHUNK_MEMBERS", 3)
+    monkeypatch.setattr(merging, "CHUNK_MEMBERS", 3)
 
 
 def decided(log: Batches, *, upto: str = "99-0") -> dict[str, tuple[bool, str]]:

@@ -16,11 +16,11 @@ import redis
 
 from worker.log import keyspace
 from worker.log.append import Appends, Made, WakeUp
+from worker.log.chunk import CHUNK_MEMBERS, pack_names, unpack_names
 from worker.log.entry import Entry, pack_made
 from worker.log.names import included_name
 from worker.log.scripts import script
 from worker.log.segments import Segment
-from worker.log.snapshot import CHUNK_MEMBERS, pack_names, unpack_names
 from worker.model import MemberList, SegmentId
 from worker.state import state_errors
 

@@ -12,8 +12,9 @@ from worker.log.compaction import Bounds, Draft, Foldable, Folded
 from worker.log.entry import Entry
 from worker.log.imports import ChunksGone, ImportChunks, read_import
 from worker.log.lease import Behind
+from worker.log.merging import Imported, merge
 from worker.log.position import START, ms_of, order
-from worker.log.snapshot import Changes, Imported, merge
+from worker.log.snapshot import Changes
 from worker.log.snapshots import ENTRY_BYTES, Base, SnapshotReplaced
 from worker.model import SegmentId
 from worker.processes import stop_requested

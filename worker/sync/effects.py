@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from worker.log.chunk import Decision
 from worker.log.lease import Behind
 from worker.log.names import included_name
 from worker.log.position import order
-from worker.log.snapshot import Decision
 from worker.model import SegmentId
 from worker.sync.planned import Replay, Target
 from worker.sync.truth import decisions_about

@@ -23,11 +23,11 @@ import structlog
 
 from worker.errors import Conflict, LeaseLost, NotFound, SegsyncError, Unavailable
 from worker.log.append import WakeUp
+from worker.log.chunk import CHUNK_MEMBERS
 from worker.log.import_records import RECORD_SECONDS, ImportRecord, read_shares, unpack_record
 from worker.log.imports import ImportChunks, ImportMode, append_import, import_of
 from worker.log.jobs import Claim
 from worker.log.segments import Segment, read_segments
-from worker.log.snapshot import CHUNK_MEMBERS
 from worker.log.uploads import FileGone, delete_file, read_file, write_file
 from worker.model import SegmentId
 from worker.processes import stop_requested

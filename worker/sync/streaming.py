@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 from worker.log.entry import Entry
+from worker.log.merging import merge
 from worker.log.position import START, order
-from worker.log.snapshot import Changes, members, merge
+from worker.log.snapshot import Changes, members
 from worker.log.snapshots import Base
 from worker.model import SegmentId
 from worker.sync.members import read_members

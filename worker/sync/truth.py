@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 from worker.errors import Unavailable
+from worker.log.chunk import Decision
 from worker.log.entry import Entry
 from worker.log.lease import Behind
 from worker.log.names import is_excluded, split_names
 from worker.log.position import START, order
-from worker.log.snapshot import Changes, Decision, decisions, reset_of
+from worker.log.snapshot import Changes, decisions, reset_of
 from worker.log.snapshots import Base, SnapshotReplaced
 from worker.model import SegmentId
 from worker.sync.members import read_members

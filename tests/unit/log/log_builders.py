@@ -11,8 +11,9 @@ from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target, WakeUp
 from worker.log.compaction import Bounds, Compaction, Folded
 from worker.log.lease import DrainLog, Lease
+from worker.log.merging import merge
 from worker.log.position import START
-from worker.log.snapshot import Changes, merge
+from worker.log.snapshot import Changes
 from worker.model import Cohort, SegmentId
 
 ENVIRONMENT = "0123456789abcdef01234567"

@@ -10,7 +10,7 @@ import redis
 from servers import wait_until
 from sync_builders import FaultyStore, Installation
 
-from worker.log import keyspace, snapshot
+from worker.log import keyspace
 from worker.log.entry import compress, pack_fields, pack_slice
 from worker.log.late import insert_entry, void_cursor
 from worker.log.position import ms_of, order
@@ -111,7 +111,7 @@ class World:
 @pytest.fixture
 def world(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> World:
     """Snapshots have two members a chunk."""
-    monkeypatch.setattr(snapshot, "CHUNK_MEMBERS", 2)
+    monkeypatch.setattr(merging, "CHUNK_MEMBERS", 2)
     return World(redis_client)
 
 
@@ -184,7 +184,7 @@ def test_a_store_that_was_given_two_snapshots_by_one_drain_is_compared(
         tokens.append(token)
         if len(tokens) == 2:
             monkeypatch.undo()
-            monkeypatch.setattr(snapshot, "CHUNK_MEMBERS", 2)
+            monkeypatch.setattr(merging, "CHUNK_MEMBERS", 2)
             world.accept(remove=("ann",))
             world.accept("eve", "zoe")
             world.compact()

@@ -11,7 +11,7 @@ from compact_world import LONG_S, World, letter
 from structlog.testing import capture_logs
 
 from worker.errors import Unavailable
-from worker.log import keyspace, snapshot
+from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target
 from worker.log.compaction import Compaction
 from worker.log.lease import Behind, DrainLog, Lease
@@ -285,7 +285,7 @@ def test_a_log_where_nothing_comes_any_more_forgets_once_who_left_it(redis_clien
 def test_who_is_killed_before_the_commit_has_changed_nothing_and_leaves_nothing_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "CHUNK_MEMBERS", 1)
+    monkeypatch.setattr(merging, "CHUNK_MEMBERS", 1)
     world.accept("abc")
     world.drain()
     steps = 0
@@ -444,7 +444,7 @@ def test_replayed_batches_below_the_snapshot_are_folded_a_portion_at_a_time(
 def test_a_worker_that_is_told_to_stop_gives_up_the_portion_in_hand(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "CHUNK_MEMBERS", 1)
+    monkeypatch.setattr(merging, "CHUNK_MEMBERS", 1)
     world.accept("abc")
     world.drain()
     for steps in range(5):

@@ -7,9 +7,10 @@ import redis
 from compact_world import NOTHING_MEANWHILE, World
 
 from worker.log.compaction import Bounds, Folded
+from worker.log.merging import Imported, merge
 from worker.log.names import excluded_name
 from worker.log.position import START, ms_of
-from worker.log.snapshot import Changes, Imported, merge, reset_of
+from worker.log.snapshot import Changes, reset_of
 from worker.sync.truth import decisions_about
 
 
