@@ -10,7 +10,7 @@ import redis
 from servers import wait_until
 from sync_builders import FaultyStore, Installation
 
-from worker.log import keyspace
+from worker.log import keyspace, merging
 from worker.log.entry import compress, pack_fields, pack_slice
 from worker.log.late import insert_entry, void_cursor
 from worker.log.position import ms_of, order

@@ -11,7 +11,7 @@ from compact_world import LONG_S, World, letter
 from structlog.testing import capture_logs
 
 from worker.errors import Unavailable
-from worker.log import keyspace
+from worker.log import keyspace, merging
 from worker.log.append import Appends, Batch, Target
 from worker.log.compaction import Compaction
 from worker.log.lease import Behind, DrainLog, Lease
