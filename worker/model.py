@@ -113,10 +113,12 @@ class RefusedMember(NamedTuple):
     Attributes:
         context_hash: as in the store's layout, 44 ASCII characters; never the context key.
         reason: one sentence for a person: what the store said, and what to do.
+        of: the list that was to be written; the other may be as it shall be.
     """
 
     context_hash: str
     reason: str
+    of: MemberList = "included"
 
 
 class WriteCounts(NamedTuple):

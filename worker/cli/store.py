@@ -108,7 +108,7 @@ def refused(
         print_json([_described(refusal) for refusal in found])
         return
     for refusal in found:
-        place = f"{refusal.context_hash}  {refusal.segment.ref}"
+        place = f"{refusal.context_hash}  {refusal.segment.ref}{' (excluded)' * (refusal.of == 'excluded')}"
         print(f"{moment(refusal.since_ms)}  {printable(place)}: {printable(refusal.reason)}")
     if not found:
         print("The store refuses nobody.")
@@ -119,6 +119,7 @@ def _described(refusal: Refusal) -> dict[str, Any]:
         "contextHash": refusal.context_hash,
         "segmentKey": refusal.segment.segment_key,
         "segmentRef": refusal.segment.ref,
+        "list": refusal.of,
         "reason": refusal.reason,
         "sinceMs": refusal.since_ms,
     }

@@ -1,7 +1,8 @@
 """Members whom a store does not take while it takes all others: noted apart, so that one of them holds nobody up.
 
-``segsync:refused:{STORE}`` is a hash: log name, a space, context hash -> JSON of what the store said, and when. A note
-goes when that member is written after all, and with the store. Context keys are never kept here.
+``segsync:refused:{STORE}`` is a hash: log name, a space, context hash -> JSON of what the store said, and when; of the
+excluded list, with a hyphen before the context hash. A note goes when that member is written into that list after all,
+and with the store. Context keys are never kept here.
 """
 
 from __future__ import annotations
@@ -17,25 +18,28 @@ import redis
 import structlog
 
 from worker.log import keyspace
-from worker.model import RefusedMember, SegmentId
+from worker.model import MemberList, RefusedMember, SegmentId
 from worker.state import state_errors
 
 # Of more, a store's layout is what is wrong, and the first ones tell it.
 MOST_NOTED: Final = 10_000
 # What was read of a store's notes holds for so long. A note that is missed stays until the member is written again.
 REMEMBERED_SECONDS: Final = 10.0
+# No hash begins with it.
+_EXCLUDED: Final = "-"
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
 class Refusal:
-    """One member whom a store refused; times by the state server's clock."""
+    """One member whom a store refused in one of a segment's lists; times by the state server's clock."""
 
     segment: SegmentId
     context_hash: str
     reason: str
     since_ms: int
+    of: MemberList = "included"
 
 
 class _Note(msgspec.Struct):
@@ -62,13 +66,11 @@ class RefusedMembers:
         with state_errors():
             seconds, micros = self._client.time()
             room = max(0, MOST_NOTED - self._client.hlen(key))
-            note = {member.context_hash: member.reason for member in refused[: max(room, 1)]}
+            note = {_told(member.of, member.context_hash): member.reason for member in refused[: max(room, 1)]}
             now_ms = seconds * 1000 + micros // 1000
             self._client.hset(
                 key,
-                mapping={
-                    f"{name} {hashed}": msgspec.json.encode(_Note(reason, now_ms)) for hashed, reason in note.items()
-                },
+                mapping={f"{name} {told}": msgspec.json.encode(_Note(reason, now_ms)) for told, reason in note.items()},
             )
         with self._lock:
             self._known.pop(store_id, None)
@@ -97,8 +99,10 @@ class RefusedMembers:
                 self._known[store_id] = (now, segments)
         return keyspace.log_name(segment) in segments
 
-    def written(self, store_id: str, segment: SegmentId, context_hashes: Iterable[str]) -> None:
-        """These members have been written: they are refused no longer.
+    def written(
+        self, store_id: str, segment: SegmentId, context_hashes: Iterable[str], of: MemberList = "included"
+    ) -> None:
+        """These members have been written into that list: they are refused there no longer.
 
         Raises:
             Unavailable: the state server is away; the notes are gone or not.
@@ -106,7 +110,7 @@ class RefusedMembers:
         name = keyspace.log_name(segment)
         with state_errors():
             noted = {field.decode() for field in cast("list[bytes]", self._client.hkeys(_key(store_id)))}
-            gone = noted & {f"{name} {hashed}" for hashed in context_hashes}
+            gone = noted & {f"{name} {_told(of, hashed)}" for hashed in context_hashes}
             if gone:
                 self._client.hdel(_key(store_id), *gone)
         with self._lock:
@@ -131,10 +135,14 @@ class RefusedMembers:
             found = cast("dict[bytes, bytes]", self._client.hgetall(_key(store_id)))
         refusals: list[Refusal] = []
         for field, text in found.items():
-            name, _, hashed = field.decode().rpartition(" ")
+            name, _, told = field.decode().rpartition(" ")
+            of: MemberList = "excluded" if told.startswith(_EXCLUDED) else "included"
             note = msgspec.json.decode(text, type=_Note)
-            refusals.append(Refusal(keyspace.segment_of(name), hashed, note.reason, note.since_ms))
-        return sorted(refusals, key=lambda refusal: (-refusal.since_ms, refusal.segment, refusal.context_hash))
+            hashed = told.removeprefix(_EXCLUDED)
+            refusals.append(Refusal(keyspace.segment_of(name), hashed, note.reason, note.since_ms, of))
+        return sorted(
+            refusals, key=lambda refusal: (-refusal.since_ms, refusal.segment, refusal.context_hash, refusal.of)
+        )
 
     def forget(self, store_id: str) -> None:
         """Drop the notes of a store that was removed.
@@ -146,6 +154,10 @@ class RefusedMembers:
             self._client.delete(_key(store_id))
         with self._lock:
             self._known.pop(store_id, None)
+
+
+def _told(of: MemberList, context_hash: str) -> str:
+    return context_hash if of == "included" else _EXCLUDED + context_hash
 
 
 def _key(store_id: str) -> str:

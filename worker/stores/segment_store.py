@@ -76,7 +76,7 @@ class WriteSession(Protocol):
         the write, after everything already sent has been answered.
 
         A member whom the store will not take, while it takes others, holds nobody up: the rest is written, and the
-        counts tell who was refused, each once, in whichever list it was.
+        counts tell who was refused, each once for each list that it was refused in.
 
         Returns:
             How many members were really added to each list and removed from it, from the store's replies.

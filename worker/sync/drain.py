@@ -15,7 +15,7 @@ from worker.log.entry import Entry
 from worker.log.lease import Behind, Lease
 from worker.log.segments import read_segments
 from worker.log.snapshots import SnapshotReplaced
-from worker.model import DEFAULT_CONTEXT_KIND, SegmentId, SegmentPatch, SegmentProfile, WriteCounts
+from worker.model import DEFAULT_CONTEXT_KIND, MemberList, SegmentId, SegmentPatch, SegmentProfile, WriteCounts
 from worker.processes import stop_requested
 from worker.stores import SegmentStore, WriteSession
 from worker.stores.layout import context_hashes
@@ -273,8 +273,13 @@ class _Run:
         """Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either."""
         notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
         if notes.has(store_id, segment):  # whoever is refused once more is noted again
-            hashes = context_hashes([*patch.add, *patch.remove, *patch.add_excluded, *patch.remove_excluded])
-            notes.written(store_id, segment, (hashed.decode() for hashed in hashes))
+            of_lists: dict[MemberList, list[str]] = {
+                "included": [*patch.add, *patch.remove],
+                "excluded": [*patch.add_excluded, *patch.remove_excluded],
+            }
+            for of, keys in of_lists.items():
+                if keys:
+                    notes.written(store_id, segment, (hashed.decode() for hashed in context_hashes(keys)), of)
         if counts.refused:
             notes.note(store_id, segment, counts.refused)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import redis
+from made_builders import change_by_hand
 from sync_builders import FaultySession, FaultyStore, Installation
 
 from worker.log.refused_members import Refusal
@@ -22,11 +23,15 @@ REASON = "its item is full"
 
 
 class PickyStore(FaultyStore):
-    """Takes all but these; ``exact`` as a store that does not tell what it changed; ``profiles`` as it was told."""
+    """Takes all but these, and those in the excluded list.
+
+    ``exact`` as a store that does not tell what it changed; ``profiles`` as it was told.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.refuses: set[str] = set()
+        self.refuses_excluded: set[str] = set()
         self.exact = True
         self.profiles: list[SegmentProfile] = []
 
@@ -46,14 +51,19 @@ class PickySession(FaultySession):
 
     def write(self, patch: SegmentPatch, before_window: BeforeWindow) -> WriteCounts:
         refused = [key for key in (*patch.add, *patch.remove) if key in self._picky.refuses]
+        both = (*patch.add_excluded, *patch.remove_excluded)
+        refused_excluded = [key for key in both if key in self._picky.refuses_excluded]
         taken = SegmentPatch(
             patch.segment_ref,
             [key for key in patch.add if key not in refused],
             [key for key in patch.remove if key not in refused],
+            [key for key in patch.add_excluded if key not in refused_excluded],
+            [key for key in patch.remove_excluded if key not in refused_excluded],
         )
         counts = super().write(taken, before_window)
-        told = tuple(RefusedMember(context_hash(key), REASON) for key in refused)
-        return counts._replace(refused=told, exact=self._picky.exact)
+        told = [RefusedMember(context_hash(key), REASON) for key in refused]
+        told += (RefusedMember(context_hash(key), REASON, "excluded") for key in refused_excluded)
+        return counts._replace(refused=tuple(told), exact=self._picky.exact)
 
 
 @pytest.fixture
@@ -118,6 +128,24 @@ def test_a_write_of_others_leaves_the_list_as_it_is(installation: Installation, 
     installation.accept("other", add=("ann",))
 
     assert len(refused(installation)) == 1
+
+
+def test_a_write_into_one_list_says_nothing_of_a_refusal_in_the_other(
+    installation: Installation, store: PickyStore
+) -> None:
+    store.refuses_excluded = {"ann"}
+    installation.accept(add=("bob",))
+    change_by_hand(installation, add_excluded=("ann",))
+    apply(installation)
+    installation.accept(add=("ann",))
+    apply(installation)
+    assert [(each.context_hash, each.of) for each in refused(installation)] == [(context_hash("ann"), "excluded")]
+
+    store.refuses, store.refuses_excluded = {"ann"}, set()
+    installation.accept(remove=("ann",))
+    change_by_hand(installation, remove_excluded=("ann",))
+    apply(installation)
+    assert [(each.context_hash, each.of) for each in refused(installation)] == [(context_hash("ann"), "included")]
 
 
 def test_a_store_that_is_forgotten_takes_its_list_along(installation: Installation, store: PickyStore) -> None:

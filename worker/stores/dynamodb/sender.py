@@ -193,7 +193,8 @@ class Sender:
 
     def _refused(self, fault: ClientError, refusal: Refusal, change: Change) -> None:
         with self._lock:
-            self.sent.refused.append(RefusedMember(change.hashed, refusal.reason))
+            lists = change.wish.add + change.wish.remove
+            self.sent.refused += (RefusedMember(change.hashed, refusal.reason, of) for of in lists)
             if not refusal.is_the_items and len(self.sent.unexplained) < _SUSPICIOUS:
                 self.sent.unexplained.append(fault)
 

@@ -79,7 +79,7 @@ class LaunchDarklyWriteSession:
         return WriteCounts(
             added=added,
             removed=removed,
-            refused=tuple(RefusedMember(context_hash(key), _REFUSED) for key in dict.fromkeys(chain(*_lists(refused)))),
+            refused=(*_told("included", refused.add, refused.remove), *_told("excluded", *_excluded_of(refused))),
             exact=not _members(patch),
             added_excluded=added_excluded,
             removed_excluded=removed_excluded,
@@ -165,6 +165,14 @@ def _key(ref: str) -> str:
 
 def _lists(patch: SegmentPatch) -> tuple[list[str], list[str], list[str], list[str]]:
     return patch.add, patch.remove, patch.add_excluded, patch.remove_excluded
+
+
+def _excluded_of(patch: SegmentPatch) -> tuple[list[str], list[str]]:
+    return patch.add_excluded, patch.remove_excluded
+
+
+def _told(of: MemberList, *keys: list[str]) -> Iterator[RefusedMember]:
+    return (RefusedMember(context_hash(key), _REFUSED, of) for key in dict.fromkeys(chain(*keys)))
 
 
 def _members(patch: SegmentPatch) -> int:

@@ -55,7 +55,7 @@ class RedisWriteSession:
         self._sent: deque[_Window] = deque()
         self._added = dict.fromkeys(MEMBER_LISTS, 0)
         self._removed = dict.fromkeys(MEMBER_LISTS, 0)
-        self._refused: dict[bytes, RefusedMember] = {}
+        self._refused: dict[tuple[MemberList, bytes], RefusedMember] = {}
         self._moved: list[_Part] = []
         self._refusal: Unavailable | None = None
         self._broken: Unavailable | None = None
@@ -161,7 +161,7 @@ class RedisWriteSession:
     def _turned_away(self, part: _Part, hashed: bytes, reply: hiredis.ReplyError, *, adding: bool) -> None:
         """A member whom a node did not take: spoilt, or another node's; or nobody is taken now."""
         if is_spoilt(reply):
-            self._refused[hashed] = RefusedMember(hashed.decode(), reason_of(reply))
+            self._refused[part.of, hashed] = RefusedMember(hashed.decode(), reason_of(reply), part.of)
             return
         try:
             target = self._lanes.redirection(part.lane, reply)
