@@ -108,17 +108,16 @@ def create(asked: AboutEnvironment, body: NewSegment) -> SegmentForm:
     environment = asked.changed(body.key, "createSegment")
     if body.unbounded is False:
         raise refused(400, "there are big segments only; say true, or leave it out", pointer="/unbounded")
-    client = asked.service.wiring.client
-    made = create_segment(
-        client,
+    create_segment(
+        asked.service.wiring.client,
         environment.environment_id,
         body.key,
         context_kind=body.unbounded_context_kind or DEFAULT_CONTEXT_KIND,
         name=body.name,
+        description=body.description or "",
+        tags=list(dict.fromkeys(body.tags or ())),
         registration=registration(environment.environment_id, HAND_MADE, "", body.key),
     )
-    if body.description or body.tags:
-        describe_segment(client, made, description=body.description, tags=body.tags)
     return segment_form(environment, asked.segment(environment, body.key), ())
 
 
@@ -172,6 +171,14 @@ def patch(
 
 
 def _do(asked: SegmentAsked, environment: Environment, listed: Listed, wanted: Wanted) -> None:
+    # First, for it alone can be refused as somebody was faster: then nothing is done.
+    if wanted.texts:
+        describe_segment(
+            asked.service.wiring.client,
+            segment_id(environment, listed),
+            revisions=listed.described.revisions,
+            **wanted.texts,
+        )
     members = wanted.members
     if members is not None:
         append(
@@ -185,5 +192,3 @@ def _do(asked: SegmentAsked, environment: Environment, listed: Listed, wanted: W
                 not_after_ms=not_after_ms,
             ),
         )
-    if wanted.texts:
-        describe_segment(asked.service.wiring.client, segment_id(environment, listed), **wanted.texts)

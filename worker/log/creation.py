@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import redis
 
 from worker.errors import Conflict
@@ -21,6 +23,8 @@ def create_segment(
     *,
     context_kind: str,
     name: str,
+    description: str = "",
+    tags: Sequence[str] = (),
     registration: tuple[str, str, str],
 ) -> SegmentId:
     """Create a segment of its own: empty, and the next generation where one of that key was deleted.
@@ -33,6 +37,8 @@ def create_segment(
         segment_key: valid, as LaunchDarkly has it.
         context_kind: of all its members.
         name: for people.
+        description: for people; as ``tags``, what ``segment_texts`` reads.
+        tags: for people.
         registration: ``segment_keys.registration(environment_id, HAND_MADE, "", segment_key)``.
 
     Raises:
@@ -46,7 +52,10 @@ def create_segment(
     if holder != value.encode():
         raise Conflict(f"the key {segment_key!r} is a cohort's")
     base = keyspace.base(environment_id, segment_key)
-    verdict, generation = script("create")(client, base, context_kind, HAND_MADE, "", name)
+    said = ("name", name, "description", description, "tags", " ".join(tags))
+    verdict, *generation = script("create")(client, base, context_kind, HAND_MADE, "", *said)
+    if verdict == b"taken":
+        raise Conflict(f"the key {segment_key!r} was a cohort's, and what it left is not gone")
     if verdict == b"there":
         raise Conflict(f"there is a segment {segment_key!r} already")
-    return SegmentId(environment_id, segment_key, int(generation))
+    return SegmentId(environment_id, segment_key, int(generation[0]))

@@ -160,3 +160,23 @@ def test_the_chosen_segment_s_log_is_its_own(installation: Installation) -> None
     segment = SegmentId(installation.environment_id, "chosen", 3)
     [status] = installation.wiring.upkeep.statuses(installation.environment_id, ["chosen"], [installation.store_id])
     assert status.segment == segment
+
+
+def test_a_key_that_its_cohort_has_left_is_not_made_by_hand_while_payloads_may_still_name_it(
+    installation: Installation,
+) -> None:
+    send(installation, "beta")
+    delete(installation, "rudderstack-beta")
+    bind(installation, key="chosen")
+    taken = registration(installation.environment_id, HAND_MADE, "", "rudderstack-beta")
+    installation.client.hdel(taken[0], taken[1])  # as if its registration were gone
+    with pytest.raises(Conflict):
+        create_segment(
+            installation.client,
+            installation.environment_id,
+            "rudderstack-beta",
+            context_kind="user",
+            name="By hand",
+            registration=taken,
+        )
+    assert set(segments(installation)) == set()
