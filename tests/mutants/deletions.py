@@ -69,6 +69,38 @@ MUTANTS: list[Mutant] = [
         ),
     ),
     *in_file(
+        "worker/log/closing.py",
+        _DELETION,
+        (
+            "a deletion that is tried again stays listed",
+            "if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('ZREM', KEYS[1], ARGV[1]) end",
+            "redis.call('ZREM', KEYS[1], ARGV[1])",
+        ),
+    ),
+    *in_file(
+        "worker/sync/audit.py",
+        _DELETION,
+        (
+            "what came back of a generation that is being deleted is a stray",
+            "*closed_generations(self._wiring.client, environment_id, keys), *self._emptied(keys)}",
+            "*closed_generations(self._wiring.client, environment_id, keys)}",
+        ),
+        (
+            "who is not through a deletion is not compared with it",
+            " and status.stores[self._record.store_id].settled:",
+            ":",
+        ),
+    ),
+    *in_file(
+        "worker/sync/maintenance.py",
+        _DELETION,
+        (
+            "a store is compared when it is through deletions",
+            "if any(not store.settled for status in deleted for store in status.stores.values()):",
+            "if False:",
+        ),
+    ),
+    *in_file(
         "worker/sync/freshness.py",
         _DELETION,
         (

@@ -170,7 +170,16 @@ MUTANTS: list[Mutant] = [
             "  if after(upto, most) then redis.call('HSET', head, 'before_import', most) end\n",
             "",
         ),
-        ("compact: what follows an import is as old as ever", "redis.call('HDEL', head, 'before_import')\n", ""),
+        (
+            "compact: what follows nothing makes nobody older",
+            "if upto ~= from then redis.call('HDEL', head, 'before_import') end",
+            "redis.call('HDEL', head, 'before_import')",
+        ),
+        (
+            "compact: what follows an import is as old as ever",
+            "then redis.call('HDEL', head, 'before_import') end",
+            "then end",
+        ),
         ("compact: of two one commits", "if (known[1] or '') ~= former or not known[2] then", "if not known[2] then"),
         ("compact: the log is there", " or not known[2] then return 'replaced' end", " then return 'replaced' end"),
         ("compact: nothing was trimmed without a snapshot", "(former == '' and from ~= '0-0') or ", ""),

@@ -58,14 +58,17 @@ class Closings:
         endings = [Ending(keyspace.segment_of(name.decode()), int(score)) for name, score in found]
         return [each for each in endings if environment_id in {None, each.segment.environment_id}]
 
-    def remove(self, segment: SegmentId) -> None:
+    def remove(self, ending: Ending) -> None:
         """Take a log out: nothing of it is left, or it was not deleted after all.
+
+        Unless it was entered anew since the list was read: then somebody is about to delete it once more.
 
         Raises:
             Unavailable: the state server is away.
         """
+        text = "if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('ZREM', KEYS[1], ARGV[1]) end"
         with state_errors():
-            self._client.zrem(CLOSING, keyspace.log_name(segment))
+            self._client.eval(text, 1, CLOSING, keyspace.log_name(ending.segment), ending.not_after_ms)
 
     def present(self, segment: SegmentId) -> tuple[int, bool]:
         """The segment's latest generation, and whether that lives.

@@ -31,6 +31,7 @@ from worker.model import SegmentId, StoreRecord
 from worker.stores import SegmentStore, WriteSession
 from worker.stores.segment_store import Scanned
 from worker.sync.asking import Asking, Name, asking, hash_in, in_excluded
+from worker.sync.deleting import deleted_statuses
 from worker.sync.taking import take_lease
 from worker.sync.truth import decided_after, members_by_name, removed_members
 from worker.wiring import Wiring
@@ -123,7 +124,7 @@ class Audit:
         self._progress = progress
         self._stopping = stopping
         self._approximate: set[SegmentId] = set()
-        self._closed: set[SegmentId] = set()
+        self._deleted: set[SegmentId] = set()
         self._asking: Asking
 
     def run(self, segment_keys: Sequence[str] | None = None) -> Comparison:
@@ -144,8 +145,8 @@ class Audit:
             suspects = self._suspects(store, group)
             for segment in group:
                 missing, strays, (members, excluded) = suspects[segment]
-                if segment in self._closed:
-                    self._remove_closed(store, segment, strays, done)
+                if segment in self._deleted:
+                    self._remove_deleted(store, segment, strays, done)
                     continue
                 done.members += members
                 done.excluded += excluded
@@ -171,10 +172,20 @@ class Audit:
             members += max(found.members, 0)
             if counts_members and not found.members_exact:
                 self._approximate.add(segment)
-        self._closed = set(closed_generations(self._wiring.client, environment_id, keys))
-        group += sorted(self._closed)
+        self._deleted = {*closed_generations(self._wiring.client, environment_id, keys), *self._emptied(keys)}
+        group += sorted(self._deleted)
         if group:
             yield group
+
+    def _emptied(self, keys: Sequence[str]) -> Iterator[SegmentId]:
+        """Deleted generations that are not closed, and that the store is through; its life may have begun with more.
+
+        Whoever comes back from a backup and has had nothing of it in this life is not told of it any more (rule 24).
+        """
+        if not self._asking.most:
+            for status in deleted_statuses(self._wiring, self._record.environment_id, [self._record.store_id]):
+                if status.segment.segment_key in keys and status.stores[self._record.store_id].settled:
+                    yield status.segment
 
     def _counts_members(self) -> bool:
         stores = self._wiring.directory.fresh().stores_of(self._record.environment_id)
@@ -192,7 +203,7 @@ class Audit:
             }
         by_ref = {segment.ref: segment for segment in group}
         # Before the scan: who joins meanwhile is missing from this list, and looks like a stray until it is confirmed.
-        absent = {segment: set(self._truth(segment)) for segment in group}
+        absent = {segment: set(self._truth(segment)) if segment not in self._deleted else set() for segment in group}
         counts = {segment: _sizes(names) for segment, names in absent.items()}
         strays: dict[SegmentId, list[Name]] = {segment: [] for segment in group}
         seen: dict[SegmentId, set[Name]] = {segment: set() for segment in group}
@@ -231,8 +242,8 @@ class Audit:
     ) -> Sequence[Name]:
         return self._asking.known_by(members_by_name(self._wiring, segment, upto, meanwhile), meanwhile)
 
-    def _remove_closed(self, store: SegmentStore, segment: SegmentId, strays: list[Name], done: Comparison) -> None:
-        """Of a deleted generation nobody should be there, and nobody writes to it: no lease is needed."""
+    def _remove_deleted(self, store: SegmentStore, segment: SegmentId, strays: list[Name], done: Comparison) -> None:
+        """Of a deleted generation nobody should be there, whoever still writes to it: no lease is needed."""
         if not strays:
             return
         if self._repair:

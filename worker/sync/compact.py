@@ -188,13 +188,19 @@ def fold_import(
 
     Raises:
         Unavailable: the state server is away, or does not have the import's chunks, or an entry before it that was
-            read before cannot be read now; what was committed stays so.
+            read before cannot be read now, or nobody knows what the log had before; what was committed stays so.
     """
 
     def check() -> bool:
         meanwhile()
         return stopping()
 
+    found = wiring.snapshots.base(segment, most_bytes=0)
+    if found is None and wiring.snapshots.bounds(segment)[1] != START:
+        raise Unavailable(
+            "an older version trimmed this log and kept no snapshot: nobody knows who is in, and no import can follow",
+            dependency="state",
+        )
     store_ids = [store.store_id for store in wiring.directory.fresh().stores_of(segment.environment_id)]
     bounds = Bounds(ms_of(entry.entry_id), limit_ms=0, store_ids=store_ids, none_holds=True)
     rules = _Rules(bounds, floor_ms=0, overdue_ms=0, worth=0)

@@ -106,7 +106,7 @@ def _look_after(wiring: Wiring, ending: Ending) -> bool:
     generation, alive = wiring.closings.present(segment)
     if alive and generation == segment.generation:
         if wiring.upkeep.server_ms() > ending.not_after_ms:
-            wiring.closings.remove(segment)
+            wiring.closings.remove(ending)
         return False
     directory = wiring.directory.fresh()
     store_ids = [store.store_id for store in directory.stores_of(segment.environment_id)]
@@ -124,7 +124,7 @@ def _look_after(wiring: Wiring, ending: Ending) -> bool:
         _log.info("segment.closed", environment_id=segment.environment_id, segment=segment.ref)
     wiring.upkeep.release_payloads(segment)
     if wiring.closings.forget(segment, with_dead=segment.environment_id not in directory.environments):
-        wiring.closings.remove(segment)
+        wiring.closings.remove(ending)
     return closed
 
 

@@ -12,7 +12,7 @@ from worker.model import SegmentId, StoreRecord
 from worker.processes import stop_requested
 from worker.sync.audit import Audit
 from worker.sync.compact import due
-from worker.sync.deleting import close_deleted
+from worker.sync.deleting import close_deleted, deleted_statuses
 from worker.sync.expire import expire_dead
 from worker.sync.forget import forget_removed
 from worker.wiring import Wiring
@@ -91,6 +91,10 @@ class Maintenance:
         wiring.circuits.abstained(record.store_id)
         keys = wiring.segment_keys.registered(record.environment_id)
         statuses = wiring.upkeep.looked_at(record.environment_id, keys, [record.store_id])
+        # Of a generation that is being deleted it is told in its turn, or not at all; only then strays of it show.
+        deleted = deleted_statuses(wiring, record.environment_id, [record.store_id])
+        if any(not store.settled for status in deleted for store in status.stores.values()):
+            return False
         return not any(
             status.trimmed != "0-0" and store.position == "0-0" and store.ahead
             for status in statuses

@@ -14,6 +14,7 @@ from servers import wait_until
 from sync_builders import FaultyStore, Installation
 
 from worker.errors import NotFound
+from worker.incarnation import ROLLED_BACK_MS
 from worker.log import append as append_module
 from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target
@@ -31,10 +32,12 @@ from worker.sync.expire import expire_dead
 from worker.sync.forget import forget_removed
 from worker.sync.freshness import Heartbeat
 from worker.sync.isolation import IsolatedParser
+from worker.sync.maintenance import Maintenance
 from worker.sync.planned import Replay
 from worker.sync.replay import Replayer
 from worker.sync.replay_plan import Planner, group_batches
 from worker.sync.sweep import Sweeper
+from worker.wiring import Wiring
 
 KEY = "rudderstack-beta"
 __all__ = ["isolated"]  # a fixture
@@ -308,6 +311,66 @@ def test_what_a_store_holds_of_a_closed_generation_is_a_stray(installation: Inst
     Audit(installation.wiring, record, repair=True).run()
     assert refs(installation.store, "ann") == {f"{KEY}.g2", "another-system.g1"}
     assert Audit(installation.wiring, record).run().agrees
+
+
+def another_wiring(installation: Installation) -> Wiring:
+    """For another thread; its stores are the same ones. What it closes, it closes for itself alone."""
+    client = redis.Redis(connection_pool=installation.client.connection_pool)
+    return Wiring(installation.wiring.settings, client=client, opener=lambda _: installation.store)
+
+
+@pytest.mark.parametrize("may_be_closed", [False, True])
+def test_a_store_that_comes_back_from_a_backup_loses_what_is_being_deleted(
+    installation: Installation, may_be_closed: bool
+) -> None:
+    installation.accept(add=("ann",))
+    drain_all(installation, 1)
+    Heartbeat(installation.wiring).beat()
+    delete(installation)
+    beat_ms = installation.wiring.incarnations.notes(installation.store_id).beat_ms
+    held = installation.store.sentinel()
+    assert held is not None
+    installation.store.replace_sentinel(held.incarnation, beat_ms - ROLLED_BACK_MS - 1)
+    Heartbeat(installation.wiring).beat()  # notices
+    assert installation.wiring.incarnations.notes(installation.store_id).strays_due
+    maintenance = Maintenance(installation.wiring, lambda: another_wiring(installation))
+    maintenance.run()
+    compared = [thread for thread in threading.enumerate() if thread.name == "audit"]
+    for thread in compared:
+        thread.join()
+    assert installation.wiring.incarnations.notes(installation.store_id).strays_due, "it is not through the deletion"
+    drain_all(installation, 1)  # in its new life it has had nothing of it
+    assert refs(installation.store, "ann") == {f"{KEY}.g1"}
+    record = installation.wiring.stores_of(installation.environment_id)[0]
+    if may_be_closed:
+        close(installation)
+    assert Audit(installation.wiring, record).run().strays == 1
+    maintenance.run()
+    wait_until(lambda: not installation.wiring.incarnations.notes(installation.store_id).strays_due)
+    assert refs(installation.store, "ann") == set()
+
+
+def test_a_deletion_that_is_under_way_is_no_difference(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain_all(installation, 1)
+    delete(installation)
+    record = installation.wiring.stores_of(installation.environment_id)[0]
+    assert Audit(installation.wiring, record).run().agrees
+    drain_all(installation, 1)
+    assert Audit(installation.wiring, record).run().agrees
+
+
+def test_a_deletion_that_is_tried_again_while_the_first_is_given_up_stays_listed(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    drain_all(installation, 1)
+    wiring = installation.wiring
+    wiring.closings.add(generation_of(installation, 1), wiring.upkeep.server_ms() - 1)  # one that never came
+    [given_up] = wiring.closings.endings()
+    delete(installation)
+    wiring.closings.remove(given_up)  # by who had looked before
+    assert [ending.segment for ending in wiring.closings.endings()] == [generation_of(installation, 1)]
+    drain_all(installation, 1)
+    assert close(installation) == 1
 
 
 @pytest.mark.parametrize("comes_back", [False, True])

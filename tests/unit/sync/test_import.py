@@ -249,3 +249,13 @@ def test_an_import_whose_file_is_lost_stops(installation: Installation) -> None:
 
 def killed(*_: object, **__: object) -> Callable[[], None]:
     raise Killed
+
+
+def test_an_import_waits_where_nobody_knows_what_the_log_had_before(installation: Installation) -> None:
+    head = f"{keyspace.prefix(installation.segment())}:head"
+    drain(installation.wiring, installation.segment(), installation.store_id)
+    installation.client.hset(head, "trimmed", "1-0")  # as an older version left it
+    run_import(installation.wiring, start(installation, b"cyd\n"))
+    with pytest.raises(Unavailable, match="kept no snapshot"):
+        drain(installation.wiring, installation.segment(), installation.store_id)
+    assert installation.members("ann", "bob", "cyd") == {"ann", "bob"}

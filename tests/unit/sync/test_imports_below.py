@@ -160,6 +160,20 @@ def test_a_store_that_misses_more_than_the_import_is_as_old_as_what_it_has(world
     check(world)
 
 
+def test_a_compaction_of_nothing_that_comes_after_an_import_makes_nobody_older(world: World) -> None:
+    world.accept("ab")
+    world.accept(remove="b")
+    world.drain_all()
+    first, second = world.stores
+    position = world.accept_import("c")
+    world.drain(first)
+    world.drain(first)
+    # It forgets who had left, and the log ends where it did.
+    assert world.compact(floor_ms=ms_of(world.cursor(second)) - 1, now_ms=world.now_ms() + 10).outcome == "folded"
+    assert oldest_ms(world, second) == ms_of(position)
+    check(world)
+
+
 def test_a_store_that_misses_nothing_but_an_import_does_not_lag_however_long_nothing_came(world: World) -> None:
     world.accept("a")
     world.drain_all()

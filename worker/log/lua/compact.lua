@@ -108,7 +108,7 @@ if final then
   end
 end
 -- Freshness: who has come to just before an import has missed nothing but that (status.lua).
-redis.call('HDEL', head, 'before_import')
+if upto ~= from then redis.call('HDEL', head, 'before_import') end
 if import then
   redis.call('UNLINK', import_key(generation, import))
   if after(upto, most) then redis.call('HSET', head, 'before_import', most) end
