@@ -368,3 +368,16 @@ def test_a_reader_reads_and_changes_nothing(api: ManagementApi, client: Segments
     ):
         with pytest.raises(ForbiddenException):
             attempt()
+
+
+def test_a_context_key_that_is_longer_than_an_import_takes_is_not_added_but_can_be_removed(api: ManagementApi) -> None:
+    api.request("POST", G, 201, json={"key": "long-keys", "name": "L"})
+    longest, longer = "k" * 4096, "k" * 4097
+    contexts = f"{G}/long-keys/contexts"
+    semantic = {"Content-Type": "application/json; domain-model=launchdarkly.semanticpatch"}
+    for added in ({"included": {"add": [longer]}}, {"excluded": {"add": ["ann", longer]}}):
+        assert longer not in api.request("POST", contexts, 400, json=added)["message"]
+    for kind, expected in (("addBigSegmentExcludedTargets", 400), ("removeBigSegmentExcludedTargets", 200)):
+        body = {"instructions": [{"kind": kind, "values": [longer]}]}
+        api.request("PATCH", f"{G}/long-keys", expected, json=body, headers=semantic)
+    api.request("POST", contexts, 204, json={"included": {"add": [longest], "remove": [longer]}})

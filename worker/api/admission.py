@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final, NamedTuple
@@ -11,10 +12,8 @@ from fastapi import APIRouter, Security
 from fastapi.params import Form
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message
 
 from worker.api.errors import answer_for, documented, refused
 from worker.api.rate_limits import Allowance, Exceeded
@@ -25,6 +24,8 @@ from worker.receiver.credentials import authenticate
 from worker.records.directory import Directory, Token
 
 LARGEST_BODY: Final = 1024 * 1024
+# A body that is not there by then holds its request's place for nothing.
+BODY_SECONDS: Final = 20.0
 _JSON: Final = re.compile(r"application/([!-.0-~]+\+)?json")
 
 # Said in the OpenAPI document; the route itself reads the header, as the receiver does.
@@ -61,7 +62,7 @@ class AdmittedRoute(APIRoute):
                 request.state.admitted = admitted
                 _check_once(request, scalars)
                 if takes_form:
-                    request_read = await _with_form(request)
+                    request_read = await request.app.state.service.uploads.read(request)
                 else:
                     request_read = await _with_json(request) if takes_json else request
                 return await handle(request_read)
@@ -123,30 +124,6 @@ class _Parsed(Request):
         return self._value
 
 
-async def _with_form(request: Request) -> Request:
-    """A request whose form was read already: its files lie on disk, or, small ones, in memory."""
-    service: Service = request.app.state.service
-    largest, received = service.settings.import_bytes + LARGEST_BODY, 0
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > largest:
-        raise refused(413, f"The body is larger than {largest} bytes")
-
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > largest:
-            raise refused(413, f"The body is larger than {largest} bytes")
-        return message
-
-    read = Request(request.scope, receive)
-    try:
-        await read.form(max_files=1, max_fields=10)
-    except HTTPException as error:  # what the form's reader says of it
-        raise refused(400, f"Invalid request body: {error.detail}") from None
-    return read
-
-
 async def _with_json(request: Request) -> Request:
     body = await read_bounded(request, LARGEST_BODY)
     if not body.strip():
@@ -169,10 +146,14 @@ async def read_bounded(request: Request, largest: int) -> bytes:
     """The body, decoded.
 
     Raises:
-        Refused: 413 when it has more than ``largest`` bytes; 415 or 400 for what its Content-Encoding is, or is not.
+        Refused: 413 when it has more than ``largest`` bytes; 415 or 400 for what its Content-Encoding is, or is not;
+            400 when it takes too long.
     """
     try:
-        return await read_body(request, largest)
+        async with asyncio.timeout(BODY_SECONDS):
+            return await read_body(request, largest)
+    except TimeoutError:
+        raise refused(400, f"Invalid request body: it was not there within {BODY_SECONDS:.0f} seconds") from None
     except TooLarge:
         raise refused(413, f"The body is larger than {largest} bytes") from None
     except UnsupportedEncoding:

@@ -37,6 +37,8 @@ MESSAGES = {
     500: "An error of ours; send it again later",
     503: "The state server is away, or refuses; try again later",
 }
+# Whom to look after, when it is not the state server.
+_AWAY = {"store": "No store of the environment answers, or it refuses; the state server is well. Try again later"}
 _LONGEST_MESSAGE = 500
 # What is in ``loc`` of FastAPI's errors besides the place itself.
 _PARTS = {"body": "Invalid request body", "query": "Invalid query parameter", "path": "Invalid resource identifier"}
@@ -95,7 +97,7 @@ def answer_for(error: Exception) -> Response | None:
             answer.headers.update(error.headers or {})
         case Unavailable():
             _log.warning("api.unavailable", error=str(error))
-            answer = error_answer(503)
+            answer = error_answer(503, _AWAY.get(error.dependency, ""))
         case InvalidBatch():
             answer = error_answer(400, f"{error.pointer}: {error.message}" if error.pointer else error.message)
         case NotFound():

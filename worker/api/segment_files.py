@@ -27,8 +27,6 @@ from worker.sync.imports import IMPORT_TASK, FileTooLarge, read_import, start_im
 
 CSV = "text/csv"
 _PORTION = 256 * 1024
-# What is beside the file in a form: boundaries, names, two short fields.
-FORM_BYTES = 64 * 1024
 
 router: APIRouter = create_router("Segments")
 

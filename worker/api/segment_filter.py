@@ -141,19 +141,24 @@ def _strings(value: Any) -> list[str] | None:
     return value if isinstance(value, list) and all(isinstance(each, str) for each in value) else None
 
 
+def _set(value: Any) -> frozenset[str] | None:
+    found = _strings(value)
+    return None if found is None else frozenset(found)
+
+
 def _excluded_keys(value: Any) -> Predicate | None:
-    keys = _strings(value)
-    return None if keys is None else lambda each: each.key not in set(keys)
+    keys = _set(value)
+    return None if keys is None else lambda each: each.key not in keys
 
 
 def _included_keys(value: Any) -> Predicate | None:
-    keys = _strings(value)
-    return None if keys is None else lambda each: each.key in set(keys)
+    keys = _set(value)
+    return None if keys is None else lambda each: each.key in keys
 
 
 def _tags(value: Any) -> Predicate | None:
-    tags = _strings(value)
-    return None if tags is None else lambda each: not set(tags).isdisjoint(each.tags)
+    tags = _set(value)
+    return None if tags is None else lambda each: not tags.isdisjoint(each.tags)
 
 
 def _query(value: Any) -> Predicate | None:

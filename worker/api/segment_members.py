@@ -18,18 +18,21 @@ from worker.api.segment_access import AboutSegment, segment_id
 from worker.api.segments import OF_A_SEGMENT
 from worker.api.wire import Asked, Told
 from worker.log.changes import ManualChange, append_change
+from worker.sync.csv_keys import MOST_KEY_CHARACTERS
 from worker.sync.membership import membership
 
 router: APIRouter = create_router("Segments")
 
-ContextKey = Annotated[str, StringConstraints(min_length=1)]
+# What imports take, so that what was exported can be imported. Partners' own may be longer, and can be removed.
+AddedKey = Annotated[str, StringConstraints(min_length=1, max_length=MOST_KEY_CHARACTERS)]
+RemovedKey = Annotated[str, StringConstraints(min_length=1)]
 
 
 class ListForm(Asked):
     """Context keys to add to a list, and to remove from it; one that is in both is removed."""
 
-    add: list[ContextKey] | None = None
-    remove: list[ContextKey] | None = None
+    add: list[AddedKey] | None = None
+    remove: list[RemovedKey] | None = None
 
 
 class ChangeForm(Asked):

@@ -19,6 +19,7 @@ from worker.errors import Misconfigured
 from worker.log.changes import ManualChange
 from worker.receiver.refusals import Refused
 from worker.records.keys import check_tags
+from worker.sync.csv_keys import MOST_KEY_CHARACTERS
 
 MOST_INSTRUCTIONS: Final = 1_000
 _LONGEST_NAME: Final = 256
@@ -170,7 +171,9 @@ class _Instructions:
         self._texts["tags"] = self._tags
 
     def _change(self, into: str, out_of: str, instruction: Mapping[str, Any], at: str) -> None:
-        for key in _values(instruction, at):
+        for place, key in enumerate(_values(instruction, at)):
+            if into.startswith("add") and len(key) > MOST_KEY_CHARACTERS:
+                raise refused(400, f"is longer than {MOST_KEY_CHARACTERS} characters", pointer=f"{at}/values/{place}")
             self._members[into][key] = None
             self._members[out_of].pop(key, None)  # of two instructions about one context, the last counts
 

@@ -11,6 +11,7 @@ import anyio.to_thread
 from starlette.requests import Request
 
 from worker.api.rate_limits import RateLimits
+from worker.api.uploads import Uploads
 from worker.receiver.refusals import Refused
 from worker.records.directory import Directory
 from worker.records.projects import ProjectRecords
@@ -44,6 +45,7 @@ class Service:
             per_token=settings.api_rate_limit,
             per_route=settings.api_route_rate_limit,
         )
+        self.uploads = Uploads(settings.import_bytes)
         # Who may ask must not wait behind who has asked.
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="api-records")
         self._look_lock = threading.Lock()
