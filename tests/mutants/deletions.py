@@ -82,7 +82,7 @@ MUTANTS: list[Mutant] = [
         _DELETION,
         (
             "what came back of a generation that is being deleted is a stray",
-            "*closed_generations(self._wiring.client, environment_id, keys), *self._emptied(keys)}",
+            "*closed_generations(self._wiring.client, environment_id, keys), *self._emptied(set(keys))}",
             "*closed_generations(self._wiring.client, environment_id, keys)}",
         ),
         (

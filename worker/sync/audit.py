@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -172,20 +172,20 @@ class Audit:
             members += max(found.members, 0)
             if counts_members and not found.members_exact:
                 self._approximate.add(segment)
-        self._deleted = {*closed_generations(self._wiring.client, environment_id, keys), *self._emptied(keys)}
+        if not (self._sample or self._asking.most):  # of nobody who should be there, no sample can be taken
+            self._deleted = {*closed_generations(self._wiring.client, environment_id, keys), *self._emptied(set(keys))}
         group += sorted(self._deleted)
         if group:
             yield group
 
-    def _emptied(self, keys: Sequence[str]) -> Iterator[SegmentId]:
+    def _emptied(self, keys: Container[str]) -> Iterator[SegmentId]:
         """Deleted generations that are not closed, and that the store is through; its life may have begun with more.
 
         Whoever comes back from a backup and has had nothing of it in this life is not told of it any more (rule 24).
         """
-        if not self._asking.most:
-            for status in deleted_statuses(self._wiring, self._record.environment_id, [self._record.store_id]):
-                if status.segment.segment_key in keys and status.stores[self._record.store_id].settled:
-                    yield status.segment
+        for status in deleted_statuses(self._wiring, self._record.environment_id, [self._record.store_id]):
+            if status.segment.segment_key in keys and status.stores[self._record.store_id].settled:
+                yield status.segment
 
     def _counts_members(self) -> bool:
         stores = self._wiring.directory.fresh().stores_of(self._record.environment_id)
