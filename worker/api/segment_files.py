@@ -18,6 +18,7 @@ from worker.api.segment_access import AboutSegment, SegmentAsked, segment_id
 from worker.api.segment_form import path_of
 from worker.api.segments import OF_A_SEGMENT
 from worker.api.wire import Link, Links, Told, links
+from worker.errors import Conflict
 from worker.log.import_records import ImportRecord
 from worker.log.uploads import FileGone
 from worker.model import SegmentId
@@ -142,9 +143,15 @@ def show_import(asked: AboutSegment, import_id: ImportId) -> ImportForm:
     responses={**documented(400, 404), 200: {"description": "Accepted", **_LOCATION}},
 )
 def begin_export(asked: AboutSegment) -> Response:
-    """Write a file of the context keys that a segment includes; how it goes is told at the answer's Location."""
+    """Write a file of the context keys that a segment includes; how it goes is told at the answer's Location.
+
+    While another one of the segment is being written: 429.
+    """
     environment, listed = asked.viewed()
-    record = start_export(asked.service.wiring, segment_id(environment, listed), by=asked.caller.name)
+    try:
+        record = start_export(asked.service.wiring, segment_id(environment, listed), by=asked.caller.name)
+    except Conflict as error:  # LaunchDarkly documents no 409 here
+        raise refused(429, f"Too many requests: {error}") from None
     asked.service.wake_ups.hint(EXPORT_TASK, record.export_id)
     return _located(200, path_of(environment, asked.key, "exports", record.export_id))
 

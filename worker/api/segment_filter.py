@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol
 
 MOST_CHARACTERS: Final = 8 * 1024
 _DEEPEST: Final = 32
+# Each is asked of every segment.
+MOST_CONDITIONS: Final = 50
 _WORD: Final = re.compile(r"\s*([A-Za-z]+)\s*")
 _decoder = json.JSONDecoder()
 
@@ -66,6 +68,7 @@ class _Reading:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._conditions = 0
 
     def either(self, depth: int) -> Predicate:
         alternatives = [self._both(depth)]
@@ -91,6 +94,9 @@ class _Reading:
             if not self._take(")"):
                 raise self._fault("a closing parenthesis was expected")
             return found
+        self._conditions += 1
+        if self._conditions > MOST_CONDITIONS:
+            raise self._fault(f"there are more than {MOST_CONDITIONS} conditions")
         began = self._at
         field, operator, value = self._word("a field"), self._word("an operator"), self._value()
         made = _CONDITIONS.get((field, operator))

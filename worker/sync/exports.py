@@ -18,7 +18,7 @@ from typing import Literal, cast
 
 import structlog
 
-from worker.errors import InvalidBatch, LeaseLost, NotFound, Unavailable
+from worker.errors import Conflict, InvalidBatch, LeaseLost, NotFound, Unavailable
 from worker.log.jobs import Claim
 from worker.log.lease import Behind
 from worker.log.segments import read_segments
@@ -73,7 +73,10 @@ class ExportRecord:
 def start_export(wiring: Wiring, segment: SegmentId, *, by: str) -> ExportRecord:
     """Put an export on record; then hint at it with ``EXPORT_TASK``, or wait for the sweeper.
 
+    One of a segment at a time: each reads it whole, and whoever may only look must not keep every worker busy.
+
     Raises:
+        Conflict: another export of it is being written.
         NotFound: there is no such segment, or it is of another generation by now.
         Unavailable: the state server is away, or nearly full.
     """
@@ -88,7 +91,9 @@ def start_export(wiring: Wiring, segment: SegmentId, *, by: str) -> ExportRecord
         "status": "in_progress",
         "by": by,
     }
-    wiring.exports.begin(export_id, record)
+    other = wiring.exports.begin(export_id, record, subject=f"{segment.environment_id}/{segment.segment_key}")
+    if other is not None:
+        raise Conflict(f"export {other} of this segment is being written; wait until it is over")
     confirm(wiring)
     _log.info("export.begun", export_id=export_id, segment=segment.ref, by=by)
     found = read_export(wiring, export_id)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.api.segment_filter import MOST_CHARACTERS, InvalidFilter, read_filter
+from worker.api.segment_filter import MOST_CHARACTERS, MOST_CONDITIONS, InvalidFilter, read_filter
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def test_a_filter_lets_through_what_it_describes(text: str, found: list[str]) ->
         ("(" * 100, "too many parentheses"),
         ("query equals " + "[" * 5000, "a JSON value was expected"),
         ("x" * (MOST_CHARACTERS + 1), "more than"),
+        ("|".join(["unbounded equals true"] * (MOST_CONDITIONS + 1)), "more than 50 conditions"),
     ],
 )
 def test_what_is_no_filter_is_refused_with_its_place(text: str, told: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import redis
 from sync_builders import Installation
 
-from worker.errors import NotFound
+from worker.errors import Conflict, NotFound
 from worker.log.append import Appends
 from worker.log.changes import ManualChange, append_change
 from worker.log.segments import read_segments
@@ -171,3 +171,14 @@ def test_a_file_whose_time_is_over_is_gone(installation: Installation) -> None:
     installation.client.delete(found.file)
     with pytest.raises(FileGone):
         content(installation, found)
+
+
+def test_one_export_of_a_segment_is_written_at_a_time(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    apply(installation)
+    first = start_export(installation.wiring, installation.segment(), by="test").export_id
+    with pytest.raises(Conflict, match=first):
+        start_export(installation.wiring, installation.segment(), by="another")
+    assert installation.wiring.exports.open() == [first]
+    run_export(installation.wiring, first)
+    assert start_export(installation.wiring, installation.segment(), by="another").status == "in_progress"
