@@ -20,7 +20,7 @@ from servers import ValkeyServer, wait_until
 
 SEED = 20240415
 EXAMPLES = 4
-MOST_SECONDS = 75
+MOST_SECONDS = 45
 # Of paths with several parameters, some two thirds are about what exists.
 PROBABILITY = 0.9
 # What may be deleted; the rest is what the other requests are about.

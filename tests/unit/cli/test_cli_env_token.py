@@ -44,7 +44,11 @@ def directory() -> Directory:
     from worker.settings import load_settings
     from worker.state import open_state
 
-    return Records(open_state(load_settings())).directory()
+    client = open_state(load_settings())
+    try:
+        return Records(client).directory()
+    finally:
+        client.close()
 
 
 def test_an_environment_is_made_with_its_project_listed_and_removed_with_it() -> None:

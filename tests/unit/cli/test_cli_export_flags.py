@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,15 @@ def server(start_valkey: Callable[..., ValkeyServer], monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def installation(server: ValkeyServer) -> Installation:
+def installation(server: ValkeyServer) -> Iterator[Installation]:
     """With one segment, which ann is in and bob is not."""
     client = server.client(decode_responses=False)
     made = Installation(client, real_store=RedisStoreConfiguration.from_url(server.url))
     made.accept(add=("ann", "bob"))
     made.accept(remove=("bob",))
     assert drain(made.wiring, made.segment(), made.store_id).outcome == "applied"
-    return made
+    yield made
+    made.wiring.close()
 
 
 def run(arguments: str) -> str:
