@@ -381,3 +381,30 @@ def test_a_context_key_that_is_longer_than_an_import_takes_is_not_added_but_can_
         body = {"instructions": [{"kind": kind, "values": [longer]}]}
         api.request("PATCH", f"{G}/long-keys", expected, json=body, headers=semantic)
     api.request("POST", contexts, 204, json={"included": {"add": [longest], "remove": [longer]}})
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ([{"op": "test", "path": "/name"}, {"op": "mend", "path": "/name"}], "/1/op:"),
+        ({"patch": [{"op": "remove"}]}, "/patch/0/path:"),
+        ({"comment": "c"}, "/patch:"),
+        ({"instructions": {}}, "/instructions:"),
+        (5, "the whole:"),
+    ],
+)
+def test_what_is_wrong_with_a_patch_is_said_with_its_place_in_the_body(
+    api: ManagementApi, body: object, place: str
+) -> None:
+    api.http.post(f"/api/v2{G}", headers={"Authorization": api.admin_token}, json={"key": "places", "name": "P"})
+    told = api.request("PATCH", f"{G}/places", 400, json=body)["message"]
+    assert told.startswith(f"Invalid request body: {place}")
+
+
+def test_a_tag_that_is_there_twice_is_kept_once(api: ManagementApi) -> None:
+    assert api.request("POST", G, 201, json={"key": "twice", "name": "T", "tags": ["a", "b", "a"]})["tags"] == [
+        "a",
+        "b",
+    ]
+    patch = [{"op": "add", "path": "/tags/-", "value": "b"}]
+    assert api.request("PATCH", f"{G}/twice", 200, json=patch)["tags"] == ["a", "b"]

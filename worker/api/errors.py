@@ -124,7 +124,9 @@ def fault_message(faults: Sequence[Mapping[str, Any]]) -> str:
     where, *place = fault["loc"]
     intro = _PARTS.get(where, "Invalid request")
     if where == "body":
-        pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in place)
+        # Where a body may be of several forms, pydantic names the one that was meant; that is no place in the body.
+        steps = [str(part) for part in place if not str(part).startswith("(")]
+        pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
         place_text = pointer or "the whole"
     else:
         place_text = ".".join(map(str, place))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from worker.api.errors import refused
 from worker.api.json_patch import PatchRefused, apply_patch
@@ -51,7 +51,20 @@ class SemanticPatch(BaseModel):
     comment: str | None = None
 
 
-PatchForm = list[Operation] | CommentedPatch | SemanticPatch
+def _shape(body: object) -> str:
+    """Which of the forms a body is meant for, so that what is wrong with it is said of that one alone."""
+    if isinstance(body, list):
+        return "(operations)"
+    return "(instructions)" if isinstance(body, dict) and "instructions" in body else "(patch)"
+
+
+# ``fault_message`` leaves names in parentheses out of pointers.
+PatchForm = Annotated[
+    Annotated[list[Operation], Tag("(operations)")]
+    | Annotated[CommentedPatch, Tag("(patch)")]
+    | Annotated[SemanticPatch, Tag("(instructions)")],
+    Discriminator(_shape),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +211,7 @@ def _checked(texts: Mapping[str, Any], members: ManualChange | None) -> Wanted:
             check_tags(tags)
         except Misconfigured as error:
             raise refused(400, str(error), pointer="/tags") from None
+        texts = {**texts, "tags": list(dict.fromkeys(tags))}
     actions = [_ACTIONS[field] for field in texts]
     if members is not None:
         actions += ["updateIncluded"] if members.add or members.remove else []
