@@ -8,10 +8,12 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 
 from worker.api.access import Asking, Caller
+from worker.api.appending import append
 from worker.api.errors import refused
 from worker.api.segment_form import Listed
 from worker.api.service import Service
 from worker.api.wire import EnvironmentKey, ProjectKey
+from worker.log.changes import ManualChange, append_change
 from worker.log.segment_texts import read_texts
 from worker.log.segments import read_segments
 from worker.model import SegmentId
@@ -134,6 +136,31 @@ class SegmentAsked:
         """The segment and its environment, for who may do all of this to it; as ``viewed``."""
         environment = self.of.changed(self.key, *actions)
         return environment, self.of.segment(environment, self.key)
+
+    def change_members(self, environment: Environment, listed: Listed, change: ManualChange) -> None:
+        """Append a change of who is in the generation that was read, for who may.
+
+        Raises:
+            NotFound: it is gone.
+            Unavailable: the state server is away; it may be appended.
+        """
+        append(
+            self.service,
+            lambda appends, not_after_ms: append_change(
+                appends,
+                environment.environment_id,
+                listed.segment,
+                change,
+                store_ids=self.of.store_ids(environment),
+                not_after_ms=not_after_ms,
+            ),
+        )
+
+
+def actions_of(change: ManualChange) -> list[str]:
+    """What somebody must have the right to who makes this change of a segment's members."""
+    included = ["updateIncluded"] if change.add or change.remove else []
+    return included + (["updateExcluded"] if change.add_excluded or change.remove_excluded else [])
 
 
 def segment_id(environment: Environment, listed: Listed) -> SegmentId:

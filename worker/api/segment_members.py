@@ -12,12 +12,11 @@ from fastapi import APIRouter, Path, Response
 from pydantic import Field, StringConstraints
 
 from worker.api.admission import create_router
-from worker.api.appending import append
 from worker.api.errors import documented
-from worker.api.segment_access import AboutSegment, segment_id
+from worker.api.segment_access import AboutSegment, actions_of, segment_id
 from worker.api.segments import OF_A_SEGMENT
 from worker.api.wire import Asked, Told
-from worker.log.changes import ManualChange, append_change
+from worker.log.changes import ManualChange
 from worker.sync.csv_keys import MOST_KEY_CHARACTERS
 from worker.sync.membership import membership
 
@@ -74,24 +73,10 @@ def change(asked: AboutSegment, body: ChangeForm) -> None:
         add_excluded=excluded.add or (),
         remove_excluded=excluded.remove or (),
     )
-    actions = (
-        *(("updateIncluded",) if wanted.add or wanted.remove else ()),
-        *(("updateExcluded",) if wanted.add_excluded or wanted.remove_excluded else ()),
-    )
+    actions = actions_of(wanted)
     environment, listed = asked.changed(*(actions or ("updateIncluded",)))
-    if not actions:
-        return
-    append(
-        asked.service,
-        lambda appends, not_after_ms: append_change(
-            appends,
-            environment.environment_id,
-            listed.segment,
-            wanted,
-            store_ids=asked.of.store_ids(environment),
-            not_after_ms=not_after_ms,
-        ),
-    )
+    if actions:
+        asked.change_members(environment, listed, wanted)
 
 
 @router.get(

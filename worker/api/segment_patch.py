@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from worker.api.errors import refused
 from worker.api.json_patch import PatchRefused, apply_patch
+from worker.api.segment_access import actions_of
 from worker.api.segment_form import Listed
 from worker.errors import Misconfigured
 from worker.log.changes import ManualChange
@@ -214,6 +215,5 @@ def _checked(texts: Mapping[str, Any], members: ManualChange | None) -> Wanted:
         texts = {**texts, "tags": list(dict.fromkeys(tags))}
     actions = [_ACTIONS[field] for field in texts]
     if members is not None:
-        actions += ["updateIncluded"] if members.add or members.remove else []
-        actions += ["updateExcluded"] if members.add_excluded or members.remove_excluded else []
+        actions += actions_of(members)
     return Wanted(texts, members, actions)

@@ -18,7 +18,6 @@ from worker.api.segment_filter import MOST_CHARACTERS, InvalidFilter, read_filte
 from worker.api.segment_form import Listed, SegmentForm, SegmentsForm, path_of, segment_form, sort_segments
 from worker.api.segment_patch import PatchForm, Wanted, plan_patch
 from worker.api.wire import KEY_PATTERN, Asked, Limit, Name, Offset, Tags, page_links
-from worker.log.changes import append_change
 from worker.log.creation import HAND_MADE, create_segment
 from worker.log.segment_texts import describe_segment
 from worker.model import DEFAULT_CONTEXT_KIND
@@ -179,16 +178,5 @@ def _do(asked: SegmentAsked, environment: Environment, listed: Listed, wanted: W
             revisions=listed.described.revisions,
             **wanted.texts,
         )
-    members = wanted.members
-    if members is not None:
-        append(
-            asked.service,
-            lambda appends, not_after_ms: append_change(
-                appends,
-                environment.environment_id,
-                listed.segment,
-                members,
-                store_ids=asked.of.store_ids(environment),
-                not_after_ms=not_after_ms,
-            ),
-        )
+    if wanted.members is not None:
+        asked.change_members(environment, listed, wanted.members)
