@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from worker.cli.connection import DataDir, open_wiring
+from worker.cli.connection import DataDir
 from worker.cli.console import AsJson, print_json
+from worker.cli.quiet import quiet_wiring
 
 app = typer.Typer(
     no_args_is_help=True, help="The keys, SEGSYNC_SECRET_KEYS, under which passwords and tokens of stores are kept."
@@ -31,7 +32,7 @@ def rotate(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """
     from worker.records.reseal import reseal
 
-    with open_wiring(data_dir) as wiring:
+    with quiet_wiring(data_dir) as wiring:
         done = reseal(wiring.client, wiring.box)
     if as_json:
         print_json({"stores": done.stores, "locked": done.locked})

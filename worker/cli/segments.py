@@ -10,6 +10,7 @@ import typer
 from worker.cli.connection import DataDir, EnvironmentName, environments, find_environment, open_wiring
 from worker.cli.console import console, printable
 from worker.cli.held_back import held_back, not_followed
+from worker.cli.quiet import quiet_wiring
 from worker.errors import Misconfigured, NotFound
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def bind(
     """
     from worker.sync.mapping import map_cohort
 
-    with open_wiring(data_dir) as wiring:
+    with quiet_wiring(data_dir) as wiring:
         found = find_environment(wiring, environment)
         verdict = map_cohort(wiring, found.environment_id, integration, cohort, key=key, generation=generation)
     told = "is" if verdict == "mapped" else "is already"
@@ -80,8 +81,10 @@ def delete(
     from worker.log.segments import read_segments
     from worker.sync.confirm import appends_of
     from worker.sync.deleting import delete_segment
+    from worker.sync.tasks import create_celery
+    from worker.sync.wake_ups import send
 
-    with open_wiring(data_dir) as wiring:
+    with quiet_wiring(data_dir) as wiring:
         environment_id = find_environment(wiring, environment).environment_id
         segment = next(iter(read_segments(wiring.client, environment_id, [key])), None)
         if segment is None:
@@ -91,7 +94,9 @@ def delete(
                 raise Misconfigured("deleting a segment cannot be undone; say --yes")
             print(f"{key}, generation {segment.generation}: {segment.members:,} members", file=sys.stderr)
             typer.confirm("Delete it?", abort=True, err=True)
-        delete_segment(wiring, appends_of(wiring), environment_id, key, by="cli")
+        due = delete_segment(wiring, appends_of(wiring), environment_id, key, by="cli")
+        # Else its members would stay until the sweeper comes by.
+        send(create_celery(wiring.settings), due)
     print(f"{key} is deleted; its members leave the stores within seconds, and where a store is away, when it is back.")
 
 
