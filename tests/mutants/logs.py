@@ -150,6 +150,7 @@ MUTANTS: list[Mutant] = [
             "if true then",
         ),
         ("what is above a snapshot is not read with it", "while id and not after(id, head[2]) do", "while id do"),
+        ("of what is below a snapshot, one entry at least is read", " and #reply > 7 then", " then"),
     ),
     *in_file(
         f"{_LUA}/compact.lua",

@@ -53,6 +53,19 @@ def test_a_body_that_is_replayed_before_a_replace_that_still_waits_is_undone_by_
     assert world.expected() == {"b"}
 
 
+def test_what_a_replace_decided_is_told_while_something_lies_beside_the_log_before_it(world: World) -> None:
+    position = world.accept("a")
+    world.drain_all()
+    world.accept_import("b")
+    world.drain_all()
+    reset = reset_of(first_chunk(world))
+    for number in range(2):
+        assert world.insert(f"{ms_of(position)}-{10**12 + number}", {"x": True}) == "inserted"
+    assert decisions_about(world.wiring, world.segment, {"x", "y"}) == {"x": (False, reset), "y": (False, reset)}
+    world.accept_import("c")
+    check(world)
+
+
 def test_a_replay_while_a_replace_is_folded_is_undone_by_it(world: World) -> None:
     position = world.accept("a")
     world.drain_all()

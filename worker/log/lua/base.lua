@@ -12,7 +12,7 @@ local reply = {head[1], head[2], redis.call('LLEN', snapshot_key(generation, hea
 local id = next_late(generation, from)
 while id and not after(id, head[2]) do
   if redis.call('HEXISTS', dead, id) == 0 then
-    if budget <= 0 then
+    if budget <= 0 and #reply > 7 then
       reply[7] = '1'
       break
     end
