@@ -40,8 +40,13 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "a store that has something of it empties itself",
-            "if position(cursor) == '0-0' and redis.call('HGET', cursor, 'drained') ~= '1' and not",
-            "if not",
+            "if not made_for[1] and position(cursor) == '0-0' and not lives(generation) then",
+            "if not lives(generation) then",
+        ),
+        (
+            "a store that had something of it in another life empties itself",
+            "if not made_for[1] and position(cursor) == '0-0' and not lives(generation) then",
+            "if not (made_for[1] == incarnation) and position(cursor) == '0-0' and not lives(generation) then",
         ),
     ),
     *in_file(

@@ -195,8 +195,8 @@ def fold_import(
         meanwhile()
         return stopping()
 
-    found = wiring.snapshots.base(segment, most_bytes=0)
-    if found is None and wiring.snapshots.bounds(segment)[1] != START:
+    # In this order: the first compaction of all may come in between.
+    if wiring.snapshots.bounds(segment)[1] != START and wiring.snapshots.base(segment, most_bytes=0) is None:
         raise Unavailable(
             "an older version trimmed this log and kept no snapshot: nobody knows who is in, and no import can follow",
             dependency="state",

@@ -19,6 +19,7 @@ from worker.log import append as append_module
 from worker.log import keyspace
 from worker.log.append import Appends, Batch, Target
 from worker.log.changes import ManualChange, append_change
+from worker.log.lease import Lease
 from worker.log.payloads import logs_of_payload
 from worker.log.segments import read_segments
 from worker.model import Cohort, RedisStoreConfiguration, SegmentId, SegmentPatch
@@ -37,6 +38,7 @@ from worker.sync.planned import Replay
 from worker.sync.replay import Replayer
 from worker.sync.replay_plan import Planner, group_batches
 from worker.sync.sweep import Sweeper
+from worker.sync.taking import take_lease
 from worker.wiring import Wiring
 
 KEY = "rudderstack-beta"
@@ -339,14 +341,34 @@ def test_a_store_that_comes_back_from_a_backup_loses_what_is_being_deleted(
     for thread in compared:
         thread.join()
     assert installation.wiring.incarnations.notes(installation.store_id).strays_due, "it is not through the deletion"
-    drain_all(installation, 1)  # in its new life it has had nothing of it
-    assert refs(installation.store, "ann") == {f"{KEY}.g1"}
+    drain_all(installation, 1)
+    assert refs(installation.store, "ann") == set()
+    with installation.store.session() as session:  # and whom nobody remembers
+        session.write(SegmentPatch(f"{KEY}.g1", ["eve"], []), lambda: None)
     record = installation.wiring.stores_of(installation.environment_id)[0]
     if may_be_closed:
         close(installation)
     assert Audit(installation.wiring, record).run().strays == 1
     maintenance.run()
     wait_until(lambda: not installation.wiring.incarnations.notes(installation.store_id).strays_due)
+    assert refs(installation.store, "eve") == set()
+
+
+def test_what_a_drain_at_work_writes_to_a_wiped_store_leaves_it_with_the_deletion(installation: Installation) -> None:
+    installation.accept(add=("ann",))
+    [record] = installation.wiring.stores_of(installation.environment_id)
+    segment = generation_of(installation, 1)
+    with installation.store.session() as session:
+        lease = take_lease(installation.wiring, segment, record, installation.store, session)
+        assert isinstance(lease, Lease)
+        entries = lease.read(most_bytes=1 << 20, most_entries=10)
+        delete(installation)
+        installation.store.wipe()
+        Heartbeat(installation.wiring).beat()  # a new life begins, with nobody in it
+        session.write(SegmentPatch(segment.ref, ["ann"], []), lease.renew)
+        lease.advance(entries[0], 1)
+        lease.release(clean=True)
+    drain_all(installation, 1)
     assert refs(installation.store, "ann") == set()
 
 

@@ -43,8 +43,9 @@ redis.call('HSET', cursor, 'incarnation', incarnation)
 redis.call('SADD', stores_key(generation), store)
 if process ~= '' then redis.call('HSET', cursor, 'process', process) end
 
--- In its present life, a store that has never had anything of a deleted generation has nothing to give up.
-if position(cursor) == '0-0' and redis.call('HGET', cursor, 'drained') ~= '1' and not lives(generation) then
+-- A store that has never had anything of a deleted generation has nothing to give up. One that had in another life may:
+-- it came back from a backup, or a drain at work has written to it since that life ended.
+if not made_for[1] and position(cursor) == '0-0' and not lives(generation) then
   local ended = redis.call('HMGET', head_key(generation), 'last', 'batches', 'bytes')
   redis.call('HSET', cursor, 'position', ended[1], 'batches', ended[2] or '0', 'bytes', ended[3] or '0')
   return {'idle'}
