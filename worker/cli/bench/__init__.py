@@ -1,0 +1,1 @@
+"""``segsync bench``: what the machine could do, what segsync does with it, and the ratio of the two."""

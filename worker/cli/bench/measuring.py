@@ -1,0 +1,76 @@
+"""How a figure comes about: alternating rounds of ours and of its reference, and the median of their ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One figure of the report.
+
+    Attributes:
+        name: as in bench.json.
+        value: the median of the rounds.
+        unit: of the value; "ratio" where it is one, and shares are fractions.
+        rounds: what each round gave.
+        said: what was divided by what, for people.
+    """
+
+    name: str
+    value: float
+    unit: str
+    rounds: Sequence[float]
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        rounds: of each figure; odd.
+        scale: by how much the work of a round is divided when it is quick.
+        say: tells a person what is being done.
+    """
+
+    rounds: int = 5
+    quick: bool = False
+    say: Callable[[str], None] = field(default=print)
+
+    def sized(self, full: int, quick: int) -> int:
+        """How much work a round has."""
+        return quick if self.quick else full
+
+
+def ratio(
+    plan: Plan, name: str, ours: Callable[[], float], reference: Callable[[], float], *, said: str
+) -> tuple[Result, list[float], list[float]]:
+    """Measure both sides in turn, who begins changing with each round, and divide ours by the reference.
+
+    Args:
+        plan: how many rounds.
+        name: of the result.
+        ours: does its work once, and returns its figure.
+        reference: the same.
+        said: both figures for people, with ``{ours}`` and ``{reference}`` where their medians go.
+
+    Returns:
+        The result, and what both sides gave, round by round.
+    """
+    of_ours, of_reference = alternate(plan, ours, reference)
+    rounds = [one / other for one, other in zip(of_ours, of_reference, strict=True)]
+    words = said.format(ours=median(of_ours), reference=median(of_reference))
+    return Result(name, median(rounds), "ratio", rounds, words), of_ours, of_reference
+
+
+def alternate(plan: Plan, *sides: Callable[[], float]) -> list[list[float]]:
+    """Do each side's work once a round, in an order that turns with each round; what each gave, round by round."""
+    found: list[list[float]] = [[] for _ in sides]
+    for number in range(plan.rounds):
+        for place in range(len(sides)):
+            side = (place + number) % len(sides)
+            found[side].append(sides[side]())
+    return found
