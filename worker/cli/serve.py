@@ -5,17 +5,44 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.cli.roles import Strict, Supervisor, check_promises, load_role_settings, note_supervisor
 
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+
 _GRACEFUL_SECONDS = 6  # longer than a request may wait for its append
 _STARTUP_FAILURE = 3  # uvicorn's own exit code for it
+
+
+def http_server(make_application: Callable[[], Starlette]) -> uvicorn.Config:
+    """How an application is served; the benchmarks serve what they compare the receiver with in the same way."""
+    import uvicorn
+
+    from worker.cli.listener import BACKLOG
+
+    return uvicorn.Config(
+        make_application,
+        factory=True,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,  # its lines go the way of all others
+        access_log=False,
+        server_header=False,
+        # Nothing here looks at the client's address; a header that anybody can send must not change it.
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    )
 
 
 def command(
@@ -36,7 +63,7 @@ def command(
     import uvicorn
 
     from worker.asgi import create_service
-    from worker.cli.listener import BACKLOG, listen, url_of
+    from worker.cli.listener import listen, url_of
     from worker.processes import LastResort, announce_ready, return_freed_memory, stop_signals
 
     settings = load_role_settings(strict=strict)
@@ -72,23 +99,7 @@ def command(
                 print(f"segsync receiver: listening on {url_of(listener)}", flush=True)
                 announce_ready()
 
-    server = Server(
-        uvicorn.Config(
-            partial(create_service, settings),
-            factory=True,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,  # its lines go the way of all others
-            access_log=False,
-            server_header=False,
-            # Nothing here looks at the client's address; a header that anybody can send must not change it.
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-        )
-    )
+    server = Server(http_server(partial(create_service, settings)))
     with contextlib.closing(listener):
         server.run(sockets=[listener])
     if not (server.started or server.told_to_stop):
