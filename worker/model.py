@@ -139,6 +139,17 @@ class WriteCounts(NamedTuple):
     added_excluded: int = 0
     removed_excluded: int = 0
 
+    def plus(self, later: WriteCounts) -> WriteCounts:
+        """The counts of two writes, one after the other."""
+        return WriteCounts(
+            added=self.added + later.added,
+            removed=self.removed + later.removed,
+            refused=tuple(dict.fromkeys(self.refused + later.refused)) if later.refused else self.refused,
+            exact=self.exact and later.exact,
+            added_excluded=self.added_excluded + later.added_excluded,
+            removed_excluded=self.removed_excluded + later.removed_excluded,
+        )
+
 
 class SegmentProfile(NamedTuple):
     """What a store may need to know of a segment before its members are written.

@@ -447,6 +447,34 @@ def test_the_caller_can_stop_a_large_patch_between_windows(subject: Subject, win
         assert session.write(SegmentPatch(REF, ["late"], []), lambda: None) == WriteCounts(1, 0)
 
 
+def test_patches_are_written_in_their_order_and_counted_together(subject: Subject) -> None:
+    many = [f"user-{number}" for number in range(subject.window * 2)]
+    patches = [
+        SegmentPatch(REF, [*many, "ann", "bob"], []),
+        SegmentPatch(REF, [], ["ann"]),
+        SegmentPatch(REF, [], []),
+        SegmentPatch(REF, ["ann"], ["bob"]),
+    ]
+    with subject.store.session() as session:
+        counts = session.write_all(iter(patches), lambda: None)
+        assert session.write_all(iter([]), lambda: None)[:2] == (0, 0)
+    assert counts[:2] == (len(many) + 3, 2)
+    assert subject.included("ann") == subject.included(many[-1]) == {REF}
+    assert subject.included("bob") == set()
+
+
+def test_what_making_a_patch_raises_ends_the_write_with_all_before_it_answered(subject: Subject) -> None:
+    def patches() -> Iterator[SegmentPatch]:
+        yield SegmentPatch(REF, ["ann"], [])
+        raise StopHere
+
+    with subject.store.session() as session:
+        with pytest.raises(StopHere):
+            session.write_all(patches(), lambda: None)
+        assert subject.included("ann") == {REF}
+        assert session.write(SegmentPatch(REF, ["bob"], []), lambda: None)[:2] == (1, 0)
+
+
 def test_sessions_write_at_the_same_time(subject: Subject) -> None:
     def add(ref: str) -> None:
         with subject.store.session() as session:

@@ -13,7 +13,7 @@ from itertools import islice
 from worker.errors import Unavailable
 from worker.model import MemberList, SegmentPatch, WriteCounts
 from worker.stores.layout import MEMBER_LISTS, context_hash, context_hashes, portions, proved_hashes
-from worker.stores.segment_store import BeforeWindow, Describe, Scanned, Sentinel
+from worker.stores.segment_store import BeforeWindow, Describe, Scanned, Sentinel, write_in_turn
 
 WINDOW = 2_000
 
@@ -194,6 +194,10 @@ class MemorySession:
                 removed_excluded=done.removed_excluded + excluded[1],
             )
         return done
+
+    def write_all(self, patches: Iterable[SegmentPatch], before_window: BeforeWindow) -> WriteCounts:
+        """See ``WriteSession``."""
+        return write_in_turn(self, patches, before_window)
 
     def remove_hashes(
         self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"

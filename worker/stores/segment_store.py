@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -86,6 +86,20 @@ class WriteSession(Protocol):
                 answered, and so may still land; False means that whatever was sent has been answered, some of
                 it perhaps applied. Nothing whose fate is unknown is ever sent again in here; what the store has
                 certainly not done, as it was throttled or moved elsewhere, may be.
+        """
+
+    def write_all(self, patches: Iterable[SegmentPatch], before_window: BeforeWindow) -> WriteCounts:
+        """Write patches of one segment in their order, as ``write`` would one after the other.
+
+        A patch is asked for when those before it are on their way, so that a drain decodes the next while the server
+        works on the last. What making one raises ends the write as ``before_window`` does: after everything already
+        sent has been answered.
+
+        Returns:
+            The counts of all together; a member of several patches counts in each.
+
+        Raises:
+            Unavailable: as ``write``; some of the patches may be written.
         """
 
     def remove_hashes(
@@ -201,3 +215,11 @@ class SegmentStore(Protocol):
 
     def close(self) -> None:
         """Give connections back; idempotent. Using the store again opens new ones."""
+
+
+def write_in_turn(session: WriteSession, patches: Iterable[SegmentPatch], before_window: BeforeWindow) -> WriteCounts:
+    """``WriteSession.write_all`` where there is nothing to be gained from more than one patch at a time."""
+    done = WriteCounts(0, 0)
+    for patch in patches:
+        done = done.plus(session.write(patch, before_window))
+    return done

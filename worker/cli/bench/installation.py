@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from socket import socket
@@ -66,6 +66,11 @@ class Installation:
         self.wiring = Wiring(self._settings)
 
     @property
+    def directory(self) -> Path:
+        """Where a benchmark may put files; they go with the installation."""
+        return self._directory.path
+
+    @property
     def server_port(self) -> int:
         """Where the server listens, on loopback."""
         return self._server.port
@@ -103,7 +108,7 @@ class Installation:
         with self._role("scheduler", "scheduler"):
             yield
 
-    def wait_until_applied(self, segments: list[SegmentId], poll_seconds: float = _POLL_SECONDS) -> None:
+    def wait_until_applied(self, segments: Sequence[SegmentId], poll_seconds: float = _POLL_SECONDS) -> None:
         """Wait until the store has all that is in these logs; looks seldom enough to disturb nobody.
 
         Raises:

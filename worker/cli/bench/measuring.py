@@ -45,25 +45,10 @@ class Plan:
         return quick if self.quick else full
 
 
-def ratio(
-    plan: Plan, name: str, ours: Callable[[], float], reference: Callable[[], float], *, said: str
-) -> tuple[Result, list[float], list[float]]:
-    """Measure both sides in turn, who begins changing with each round, and divide ours by the reference.
-
-    Args:
-        plan: how many rounds.
-        name: of the result.
-        ours: does its work once, and returns its figure.
-        reference: the same.
-        said: both figures for people, with ``{ours}`` and ``{reference}`` where their medians go.
-
-    Returns:
-        The result, and what both sides gave, round by round.
-    """
-    of_ours, of_reference = alternate(plan, ours, reference)
-    rounds = [one / other for one, other in zip(of_ours, of_reference, strict=True)]
-    words = said.format(ours=median(of_ours), reference=median(of_reference))
-    return Result(name, median(rounds), "ratio", rounds, words), of_ours, of_reference
+def over(name: str, ours: Sequence[float], reference: Sequence[float], *, said: str = "") -> Result:
+    """Ours by the reference, round by round, and the median of that."""
+    rounds = [one / other for one, other in zip(ours, reference, strict=True)]
+    return Result(name, median(rounds), "ratio", rounds, said)
 
 
 def alternate(plan: Plan, *sides: Callable[[], float]) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""What the benchmarks send: RudderStack's bodies, whose members are an id each (46 bytes), and their way into a log."""
+"""What the benchmarks send, as two partners send it, and its way into a log."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from worker.model import Cohort, SegmentId
 from worker.records.segment_keys import registration
 
 INTEGRATION = "rudderstack"
+SEGMENT = "segment-audiences"
 # The largest group that the receiver appends at once.
 _GROUP = 64
 _TO_THE_LOG_MS = 60_000
@@ -30,7 +31,7 @@ def people(count: int, seed: str = "") -> list[str]:
 
 
 def body(environment_id: str, cohort_id: str, add: Sequence[str], remove: Sequence[str] = ()) -> bytes:
-    """One request as RudderStack sends it, without spaces."""
+    """One request as RudderStack sends it: two lists of ids, 46 bytes a member."""
     added, removed = (",".join(f'{{"id":"{person}"}}' for person in members) for members in (add, remove))
     return (
         f'{{"environmentId":"{environment_id}","cohortId":"{cohort_id}","cohortName":"Cohort {cohort_id}",'
@@ -38,14 +39,25 @@ def body(environment_id: str, cohort_id: str, add: Sequence[str], remove: Sequen
     ).encode()
 
 
-def append(installation: Installation, cohort_id: str, bodies: Sequence[bytes]) -> SegmentId:
+def segment_body(environment_id: str, cohort_id: str, members: Sequence[str]) -> bytes:
+    """One request as Segment sends it, whose batches have a thousand: a boolean and the cohort with each member."""
+    batch = ",".join(
+        f'{{"userId":"{member}","cohortName":"Cohort {cohort_id}","cohortId":"{cohort_id}","value":true}}'
+        for member in members
+    )
+    return f'{{"environmentId":"{environment_id}","contextKind":"user","batch":[{batch}]}}'.encode()
+
+
+def append(
+    installation: Installation, cohort_id: str, bodies: Sequence[bytes], integration: str = INTEGRATION
+) -> SegmentId:
     """Put bodies of one cohort into its log as the receiver does, without waking anybody; returns the segment.
 
     Raises:
         Misconfigured: the log does not take one.
     """
-    wiring, environment_id, manifest = installation.wiring, installation.environment_id, _manifest()
-    [segment_key] = wiring.segment_keys.allot(environment_id, INTEGRATION, [cohort_id])
+    wiring, environment_id, manifest = installation.wiring, installation.environment_id, _manifest(integration)
+    [segment_key] = wiring.segment_keys.allot(environment_id, integration, [cohort_id])
     target = Target(segment_key, Cohort(cohort_id, f"Cohort {cohort_id}", None))
     appends, waiting = Appends(wiring.client), iter(bodies)
     while group := list(islice(waiting, _GROUP)):
@@ -54,7 +66,7 @@ def append(installation: Installation, cohort_id: str, bodies: Sequence[bytes]) 
                 batch_id=uuid.uuid4().hex,
                 environment_id=environment_id,
                 context_kind="user",
-                integration_key=INTEGRATION,
+                integration_key=integration,
                 parser_digest=manifest.parser.digest,
                 body=each,
                 targets=[target],
@@ -62,7 +74,7 @@ def append(installation: Installation, cohort_id: str, bodies: Sequence[bytes]) 
                 not_after_ms=time.time_ns() // 1_000_000 + _TO_THE_LOG_MS,
                 prerequisites=[
                     parser_entry(manifest.parser.digest, manifest.parser.text),
-                    registration(environment_id, INTEGRATION, cohort_id, segment_key),
+                    registration(environment_id, integration, cohort_id, segment_key),
                 ],
             )
             for each in group
@@ -73,7 +85,7 @@ def append(installation: Installation, cohort_id: str, bodies: Sequence[bytes]) 
     return SegmentId(environment_id, segment_key, 1)
 
 
-def _manifest() -> Manifest:
-    found = load_catalog()[INTEGRATION]
+def _manifest(integration: str) -> Manifest:
+    found = load_catalog()[integration]
     assert isinstance(found, Manifest), "it ships with segsync"
     return found

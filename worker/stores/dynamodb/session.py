@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
@@ -21,7 +21,7 @@ from worker.stores.dynamodb.reader import DynamoDBItemReader
 from worker.stores.dynamodb.sender import Sender, Sent
 from worker.stores.dynamodb.units import ConsumedUnits
 from worker.stores.layout import context_hashes, proved_hashes
-from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
+from worker.stores.segment_store import BeforeWindow, Describe, Sentinel, write_in_turn
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
@@ -89,6 +89,10 @@ class DynamoDBWriteSession:
             added_excluded=sent.added["excluded"],
             removed_excluded=sent.removed["excluded"],
         )
+
+    def write_all(self, patches: Iterable[SegmentPatch], before_window: BeforeWindow) -> WriteCounts:
+        """See ``WriteSession``."""
+        return write_in_turn(self, patches, before_window)
 
     def remove_hashes(
         self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from itertools import chain
 from typing import Final
@@ -12,7 +12,7 @@ from worker.stores.launchdarkly.faults import OF_ONE_SEGMENT
 from worker.stores.launchdarkly.preparation import Preparation, SegmentLost, Standing
 from worker.stores.launchdarkly.segments import LaunchDarklySegments
 from worker.stores.layout import context_hash, portions
-from worker.stores.segment_store import BeforeWindow, Describe, Sentinel
+from worker.stores.segment_store import BeforeWindow, Describe, Sentinel, write_in_turn
 
 # LaunchDarkly tells no limit of members in a request. A thousand is what others who take them allow, keeps a request
 # well below a second, and costs a cohort of a million no more than a thousand requests.
@@ -84,6 +84,10 @@ class LaunchDarklyWriteSession:
             added_excluded=added_excluded,
             removed_excluded=removed_excluded,
         )
+
+    def write_all(self, patches: Iterable[SegmentPatch], before_window: BeforeWindow) -> WriteCounts:
+        """See ``WriteSession``."""
+        return write_in_turn(self, patches, before_window)
 
     def remove_hashes(
         self, segment_ref: str, hashes: Sequence[bytes], before_window: BeforeWindow, of: MemberList = "included"
