@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -213,7 +213,7 @@ class _Run:
         entries = list(takewhile(lambda entry: entry.kind != "import", entries))
         said = [judge.members(entry) for entry in entries if not entry.dead]
         judge.note_lived()
-        counts = self._write(fold(self._lease.segment.ref, said))
+        counts = self._write([fold(self._lease.segment.ref, said)])
         self._lease.advance(entries[-1], *self._change(counts))
         self._done.batches += len(entries)
         self._done.dead += judge.dead
@@ -242,20 +242,22 @@ class _Run:
             self._base = self._open_base()
             return True
         if patch is not None:
-            reading.written(*self._change(self._write(patch)))
+            reading.written(*self._change(self._write([patch])))
         else:
             reading.finish(self._change(WriteCounts(0, 0))[0])
             self._base = None
         return True
 
-    def _write(self, patch: SegmentPatch) -> WriteCounts:
+    def _write(self, patches: Iterable[SegmentPatch]) -> WriteCounts:
+        """Write patches in their order; each is made while the store works on the one before."""
         if not self._prepared:
             self._session.prepare(self._describe)
             self._prepared = True
         self._writes = True
-        counts = self._session.write(patch, self._before_window)
-        self.wrote = self.wrote or bool(patch.add or patch.remove or patch.add_excluded or patch.remove_excluded)
-        self._note_refused(patch, counts)
+        counts = self._session.write_all(self._noted(patches), self._before_window)
+        if counts.refused:
+            # Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either.
+            self._wiring.refused_members.note(self._lease.store_id, self._lease.segment, counts.refused)
         self._done.added += counts.added
         self._done.removed += counts.removed
         self._done.added_excluded += counts.added_excluded
@@ -263,25 +265,27 @@ class _Run:
         self._done.refused += len(counts.refused)
         return counts
 
+    def _noted(self, patches: Iterable[SegmentPatch]) -> Iterator[SegmentPatch]:
+        """The same patches; who was refused before and is written now is forgotten, and noted anew if refused again."""
+        notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
+        some = notes.has(store_id, segment)
+        for patch in patches:
+            self.wrote = self.wrote or bool(patch.add or patch.remove or patch.add_excluded or patch.remove_excluded)
+            if some:
+                of_lists: dict[MemberList, list[str]] = {
+                    "included": [*patch.add, *patch.remove],
+                    "excluded": [*patch.add_excluded, *patch.remove_excluded],
+                }
+                for of, keys in of_lists.items():
+                    if keys:
+                        notes.written(store_id, segment, (hashed.decode() for hashed in context_hashes(keys)), of)
+            yield patch
+
     def _describe(self) -> SegmentProfile:
         segment = self._lease.segment
         found = read_segments(self._wiring.client, segment.environment_id, [segment.segment_key])
         kind, name = (found[0].context_kind, found[0].name) if found else (DEFAULT_CONTEXT_KIND, "")
         return SegmentProfile(segment, kind, name, fresh=self._lease.fresh)
-
-    def _note_refused(self, patch: SegmentPatch, counts: WriteCounts) -> None:
-        """Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either."""
-        notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
-        if notes.has(store_id, segment):  # whoever is refused once more is noted again
-            of_lists: dict[MemberList, list[str]] = {
-                "included": [*patch.add, *patch.remove],
-                "excluded": [*patch.add_excluded, *patch.remove_excluded],
-            }
-            for of, keys in of_lists.items():
-                if keys:
-                    notes.written(store_id, segment, (hashed.decode() for hashed in context_hashes(keys)), of)
-        if counts.refused:
-            notes.note(store_id, segment, counts.refused)
 
     def _change(self, counts: WriteCounts) -> tuple[int | None, int]:
         if not self._counts_members:
