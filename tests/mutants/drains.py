@@ -45,13 +45,13 @@ MUTANTS: list[Mutant] = [
         ("a count is exact only where the store tells", "exact=self._exact, innocent=True)", "innocent=True)"),
         (
             "whom a store refuses is noted",
-            "            notes.note(store_id, segment, counts.refused)\n",
+            "            self._wiring.refused_members.note(self._lease.store_id, self._lease.segment, counts.refused)\n",
             "            pass\n",
         ),
         (
             "whom a store takes after all is noted no more",
-            "        if notes.has(store_id, segment):",
-            "        if False:",
+            "            if some:",
+            "            if False:",
         ),
         ("a segment is prepared before it is written", "            self._session.prepare(self._describe)\n", ""),
         (
@@ -62,12 +62,12 @@ MUTANTS: list[Mutant] = [
         (
             "the cursor moves only once the write is answered",
             (
-                "        counts = self._write(fold(self._lease.segment.ref, said))\n"
+                "        counts = self._write([fold(self._lease.segment.ref, said)])\n"
                 "        self._lease.advance(entries[-1], *self._change(counts))\n"
             ),
             (
                 "        self._lease.advance(entries[-1], 0)\n"
-                "        counts = self._write(fold(self._lease.segment.ref, said))\n"
+                "        counts = self._write([fold(self._lease.segment.ref, said)])\n"
             ),
         ),
         ("dead entries are passed over", "for entry in entries if not entry.dead]", "for entry in entries]"),
