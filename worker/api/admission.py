@@ -151,7 +151,7 @@ async def read_bounded(request: Request, largest: int) -> bytes:
     """
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await read_body(request, largest)
+            return await read_body(request.scope, request.receive, largest)
     except TimeoutError:
         raise refused(400, f"Invalid request body: it was not there within {BODY_SECONDS:.0f} seconds") from None
     except TooLarge:

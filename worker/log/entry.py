@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -60,10 +61,20 @@ class Entry:
         return decompress(self.codec, self.data)
 
 
+class _OfThread(threading.local):
+    """A compressor for each thread, which none can share: a new one for each body takes three times as long (17 µs)."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=1)
+
+
+_of_thread = _OfThread()
+
+
 def compress(data: bytes) -> tuple[bytes, bytes]:
     """Return (codec, bytes): zstd level 1 where it saves a tenth at least, else the data as it is."""
     if len(data) >= WORTH_COMPRESSING_BYTES:
-        packed = zstandard.ZstdCompressor(level=1).compress(data)
+        packed = _of_thread.compressor.compress(data)
         if len(packed) < len(data) * 9 // 10:
             return b"z", packed
     return b"", data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 from starlette.responses import Response
@@ -57,4 +58,13 @@ def add_headers(response: Response) -> None:
 
 def success_answer(body: bytes | None) -> Response:
     """204, or 200 with the body that the integration's manifest templates."""
-    return Response(status_code=204) if body is None else Response(body, 200, media_type="application/json")
+    return _ACCEPTED if body is None else Response(body, 200, media_type="application/json")
+
+
+def bug_answer() -> Response:
+    """500. The server logs the traceback; the client has no use for it."""
+    return error_answer(500, "An error of ours; send it again later")
+
+
+# Nothing in it is one request's.
+_ACCEPTED: Final = Response(status_code=204)

@@ -24,6 +24,8 @@ GROUP_BATCHES = 256
 # longer than a server takes to restart, half of what partners wait. Repeating is safe: the log knows the batch's id.
 APPEND_WITHIN_SECONDS = 5.0
 TRY_AGAIN_SECONDS = 0.1
+# By how much longer than its append may take a request waits: when it is answered, nothing of it can land any more.
+LATE_MS = 250
 
 _log = structlog.get_logger(__name__)
 _Waiting = tuple[Batch, "asyncio.Future[list[WakeUp]]"]
@@ -56,10 +58,15 @@ class Appender:
             InvalidBatch: a segment that it names has another context kind; nothing of it is in a log.
             Unavailable: the state server is away; the batch may be in a log, or in some. Nothing of it lands after
                 its ``not_after_ms``: where its fate is unknown, this is raised no earlier.
+            TimeoutError: nothing was heard of the batch until a little later than that; the same is true of it.
         """
-        future: asyncio.Future[list[WakeUp]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[WakeUp]] = loop.create_future()
         self._waiting.append((batch, future))
         self._arrived.set()
+        # A timer alone: asyncio.timeout takes twice as long, for it cancels whatever it finds within it.
+        within_seconds = (batch.not_after_ms - self._server.now_ms() + LATE_MS) / 1000
+        timer = loop.call_later(within_seconds, _give_up, future)
         try:
             return await future
         except InvalidBatch:
@@ -69,6 +76,7 @@ class Appender:
                 await self._let_pass(batch.not_after_ms)
             raise
         finally:
+            timer.cancel()
             del future  # an exception's traceback holds this frame, and the future holds the exception, and the body
 
     async def run(self) -> None:
@@ -167,6 +175,11 @@ class Appender:
     def _insist(self) -> None:
         if self._wiring.settings.strict and self.broken_promises:
             raise Unavailable(f"strict: {self.broken_promises[0]}", dependency="state")
+
+
+def _give_up(future: asyncio.Future[list[WakeUp]]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError("no answer in time"))
 
 
 def _of_fate(error: Unavailable, *, unknown: bool) -> Unavailable:

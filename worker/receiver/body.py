@@ -6,9 +6,11 @@ import zlib
 from typing import Protocol
 
 import zstandard
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from worker.errors import InvalidBatch
+from worker.receiver.headers import header
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 # Members of one gzip body: empty ones cost time, and no room.
@@ -31,27 +33,47 @@ class _Decoder(Protocol):
         """Raise InvalidBatch unless the stream was whole."""
 
 
-async def read_body(request: Request, largest: int) -> bytes:
-    """Read and decode the body, never holding more than the cap.
+async def read_body(scope: Scope, receive: Receive, largest: int) -> bytes:
+    """Read and decode a request's body, never holding more than the cap.
 
     Raises:
         TooLarge: it has more than ``largest`` bytes, as sent or decoded.
         UnsupportedEncoding: its Content-Encoding is neither gzip, deflate, zstd nor identity.
         InvalidBatch: it is not what its Content-Encoding says.
+        ClientDisconnect: the request ended before its body.
     """
-    length = request.headers.get("content-length", "")
+    length = header(scope, b"content-length")
     if length.isdecimal() and int(length) > largest:
         raise TooLarge
-    decoder = _decoder(request.headers.get("content-encoding", "").strip().lower())
+    decoder = _decoder(header(scope, b"content-encoding").strip().lower())
+    chunk, more = await _next_chunk(receive)
+    if not (more or decoder):  # as most bodies come: nothing is copied
+        if len(chunk) > largest:
+            raise TooLarge
+        return chunk
     received, body = 0, bytearray()  # one buffer: a list of chunks of two bytes would take twenty times their size
-    async for chunk in request.stream():
+    while True:
         received += len(chunk)
-        body += decoder.feed(chunk, largest - len(body)) if decoder else chunk
+        body += decoder.feed(chunk, largest - len(body)) if decoder and chunk else chunk
         if len(body) > largest or received > largest:
             raise TooLarge
+        if not more:
+            break
+        chunk, more = await _next_chunk(receive)
     if decoder:
+        body += decoder.feed(b"", largest - len(body))
+        if len(body) > largest:
+            raise TooLarge
         decoder.close()
     return bytes(body)
+
+
+async def _next_chunk(receive: Receive) -> tuple[bytes, bool]:
+    """The next bytes of a body, and whether there are more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _decoder(encoding: str) -> _Decoder | None:

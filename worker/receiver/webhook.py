@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from worker.errors import InvalidBatch, Unavailable
 from worker.log.append import Batch, Target
@@ -20,12 +20,13 @@ from worker.log.parsers import parser_entry
 from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import Manifest
 from worker.manifest.response.template import ResponseFacts, UnrenderableResponse
-from worker.receiver.answers import error_answer, success_answer
+from worker.receiver.answers import bug_answer, error_answer, success_answer
 from worker.receiver.appender import APPEND_WITHIN_SECONDS, Appender
 from worker.receiver.backlog import Backlog
 from worker.receiver.body import TooLarge, UnsupportedEncoding, read_body
 from worker.receiver.credentials import authenticate
 from worker.receiver.facts import accepted_facts, refused_facts
+from worker.receiver.headers import header
 from worker.receiver.ingest_limit import IngestLimit
 from worker.receiver.keeping import Keeper, Rejected
 from worker.receiver.parsing import SLOW_BODY_BYTES, Parsed, Parsing, in_thread, work
@@ -42,6 +43,9 @@ LONG_COHORT_ID = 128
 # Bodies that are being read for their members or wait for the log, in one process; decoded, they take some three times
 # that. Beyond it, partners are asked to come again later.
 MOST_HELD_BYTES = 128 * 1024 * 1024
+
+# Production's, and the singular one of LaunchDarkly's reference server.
+_PREFIXES = ("/api/v2/segment-targets", "/api/v2/segment-target")
 
 _log = structlog.get_logger(__name__)
 
@@ -80,16 +84,25 @@ class Webhook:
         self._rendering.shutdown(cancel_futures=True)
         self._keeper.close()
 
-    async def receive(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as an ASGI application."""
+        try:
+            response = await self._answer(scope, receive)
+        except Exception:
+            await bug_answer()(scope, receive, send)
+            raise
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
         """One payload: 2xx only once it is in the log, as durably as the durability setting says.
 
         The order of checks is the contract's: token, integration, size and encoding, body and environment id, right
         to the environment, the rest of the body. A refused request leaves no entry in any log.
         """
         directory = self._wiring.directory.current
-        key = request.path_params["integration_key"]
+        key = scope["path"].rpartition("/")[2]
         try:
-            token = authenticate(directory, request.headers.get("authorization"))
+            token = authenticate(directory, header(scope, b"authorization"))
             manifest = self._manifest(key)
             self._limit.count(token.id)
         except Refused as refused:
@@ -97,9 +110,13 @@ class Webhook:
         self._wiring.token_records.note_use(token.id)
         body = b""
         try:
-            body = await self._read(request)
-            with self._held(body):
-                return await self._take(request, manifest, body, directory, token)
+            body = await self._read(scope, receive)
+            self._check_room(len(body))
+            self._held_bytes += len(body)
+            try:
+                return await self._take(scope, manifest, body, directory, token)
+            finally:
+                self._held_bytes -= len(body)
         except Refused as refused:
             return await self._refuse(manifest, refused, body)
         except ClientDisconnect:
@@ -107,7 +124,7 @@ class Webhook:
             return error_answer(400, "the request ended before its body")
 
     async def _take(
-        self, request: Request, manifest: Manifest, body: bytes, directory: Directory, token: Token
+        self, scope: Scope, manifest: Manifest, body: bytes, directory: Directory, token: Token
     ) -> Response:
         """Parse and append a body, and answer. A body that is answered 400 is kept first, for its sender will not."""
         try:
@@ -124,7 +141,7 @@ class Webhook:
             return success_answer(None)
         facts = accepted_facts(
             body,
-            base_url=str(request.base_url),
+            base_url=str(Request(scope).base_url),
             project_key=parsed.environment.project_key,
             environment_key=parsed.environment.environment_key,
             segment_key=batch.targets[0].segment_key,
@@ -144,10 +161,10 @@ class Webhook:
             raise unusable_manifest()
         return manifest
 
-    async def _read(self, request: Request) -> bytes:
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
         largest = self._wiring.settings.max_body_bytes
         try:
-            return await read_body(request, largest)
+            return await read_body(scope, receive, largest)
         except TooLarge:
             raise too_large(largest) from None
         except UnsupportedEncoding:
@@ -158,6 +175,7 @@ class Webhook:
             raise bad_request(error) from error
 
     def _check_room(self, size: int) -> None:
+        """Refuse a body of that size when too many are held in memory, or there is no room for it later."""
         if self._server.nearly_full:
             raise Refused(429, "The state server is nearly full; send it again later", reason="full")
         self._check_backlog(self._backlog.problem_in_all())
@@ -169,24 +187,12 @@ class Webhook:
             message = f"The stores are behind, {problem}; send it again later"
             raise Refused(429, message, reason="backlog")
 
-    @contextmanager
-    def _held(self, body: bytes) -> Iterator[None]:
-        """Count the body among those held in memory, or refuse when there are too many, or no room for it later."""
-        self._check_room(len(body))
-        self._held_bytes += len(body)
-        try:
-            yield
-        finally:
-            self._held_bytes -= len(body)
-
     async def _append(self, parsed: Parsed) -> Batch:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
-            # A little longer than the append may take: when this answers, nothing of it can land any more.
-            async with asyncio.timeout(APPEND_WITHIN_SECONDS + 0.25):
-                batch = await self._batch(parsed, not_after_ms)
-                due = await self._appender.append(batch)
+            batch = await self._batch(parsed, not_after_ms)
+            due = await self._appender.append(batch)
         except InvalidBatch as error:
             raise bad_request(error, parsed.environment.environment_id) from error
         except (Unavailable, TimeoutError) as error:
@@ -226,10 +232,9 @@ class Webhook:
         if parsed.token.role is None:
             rights = SegmentRights(wiring, parsed.token, parsed.environment)
             if segment_keys is None or not rights.suffice(segment_keys):
-                segment_keys = await in_thread(self._asking, rights.keys, manifest.key, cohort_ids)
+                segment_keys = await self._ask(rights.keys, manifest.key, cohort_ids)
         elif segment_keys is None:
-            allot = wiring.segment_keys.allot
-            segment_keys = await in_thread(self._asking, allot, environment_id, manifest.key, cohort_ids)
+            segment_keys = await self._ask(wiring.segment_keys.allot, environment_id, manifest.key, cohort_ids)
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
             batch_id=uuid.uuid4().hex,
@@ -251,6 +256,15 @@ class Webhook:
                 ),
             ],
         )
+
+    async def _ask(self, do: Callable[..., list[str]], *arguments: object) -> list[str]:
+        """Ask the state server, for no longer than an append may take.
+
+        Raises:
+            TimeoutError: it has not answered.
+        """
+        async with asyncio.timeout(APPEND_WITHIN_SECONDS):
+            return await in_thread(self._asking, do, *arguments)
 
     async def _render(self, manifest: Manifest, facts: ResponseFacts) -> bytes | None:
         """The integration's own body for an answer, or None: the payload's fate never hangs on a template."""
@@ -277,5 +291,13 @@ def _refusal(key: str, refused: Refused, body: bytes | None = None, kept: str | 
 
 
 def endpoints() -> Sequence[str]:
-    """The paths that take payloads: production's, and the singular one of LaunchDarkly's reference server."""
-    return ("/api/v2/segment-targets/{integration_key}", "/api/v2/segment-target/{integration_key}")
+    """The paths that take payloads."""
+    return [f"{prefix}/{{integration_key}}" for prefix in _PREFIXES]
+
+
+def takes(scope: Scope) -> bool:
+    """Whether a request is a payload, as far as method and path tell; one behind a root path finds it by its route."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    prefix, _, key = scope["path"].rpartition("/")
+    return prefix in _PREFIXES and key != ""
