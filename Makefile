@@ -8,7 +8,7 @@ ARGS  ?=
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help up demo test fuzz chaos mutants bench lint lock clean
+.PHONY: help up demo test fuzz chaos mutants bench units lint lock clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -33,7 +33,10 @@ chaos: $(STAMP)  ## break everything under load for five minutes, then check the
 mutants: $(STAMP)  ## remove each guard of the protocol from a copy, one at a time: some test must fail; make mutants ARGS="--only take"
 	@PYTHONPATH=tests exec $(BIN)/python -m mutants $(ARGS)
 
-bench: $(STAMP)  ## what cohorts cost in DynamoDB, in units per member; make bench ARGS="--quick"
+bench: $(STAMP)  ## measure speed, memory and latency against what this machine can do; make bench ARGS="--quick"
+	@exec $(BIN)/segsync bench $(ARGS)
+
+units: $(STAMP)  ## what cohorts cost in DynamoDB, in units per member; make units ARGS="--quick"
 	@PYTHONPATH=tests exec $(BIN)/python -m benchmarks.dynamodb_units $(ARGS)
 
 lint: $(STAMP)  ## lint, formatting, types, and which module may import which

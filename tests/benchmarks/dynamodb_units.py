@@ -1,4 +1,4 @@
-"""What cohorts cost in a DynamoDB table, in read and write units per member: `make bench`, `make bench ARGS=--quick`.
+"""What cohorts cost in a DynamoDB table, in read and write units per member: `make units`, `make units ARGS=--quick`.
 
 Measured on dynalite, whose figures for these requests are DynamoDB's; transactions, which it does not have, on DynamoDB
 Local, whose figure for them is wrong and is replaced by the documented one. What lies in the table is compared after
@@ -204,7 +204,7 @@ def table_of(steps: Sequence[Step]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit status: 1 when a promise did not hold, 2 when nothing could be measured."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="make units", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_MEMBERS:,} members instead of {MEMBERS:,}")
     parser.add_argument("--members", type=int, help="so many members")
     options = parser.parse_args(arguments)

@@ -30,6 +30,7 @@ from worker.cli import (
     verify,
 )
 from worker.cli.apply import command as apply
+from worker.cli.bench import command as bench
 
 app = typer.Typer(
     name="segsync",
@@ -64,6 +65,7 @@ app.command("demo")(demo.command)
 app.command("rejected-members")(rejected_members.command)
 app.command("verify")(verify.command)
 app.command("rebuild")(rebuild.command)
+app.command("bench")(bench.command)
 app.command("apply")(apply.command)
 app.command("export-flags")(export_flags.command)
 app.add_typer(batches.app, name="batches")

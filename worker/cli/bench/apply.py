@@ -39,6 +39,20 @@ def flatness(plan: Plan) -> list[Result]:
     return [over("flatness", at_ten_thousand, at_a_million, said=said)]
 
 
+def sizes(plan: Plan) -> list[Result]:
+    """What a member takes in the server's memory: waiting in the log, and in the store."""
+    members = people(100_000)
+    with applying(members) as here:
+        rounds = [here.bytes_in_log_and_store() for _ in range(plan.rounds)]
+    in_log, in_store = zip(*rounds, strict=True)
+    return [
+        Result(
+            "log_bytes", median(in_log), "bytes/member", in_log, "Segment's batches, compressed, until retention ends"
+        ),
+        Result("store_bytes", median(in_store), "bytes/member", in_store, "of a context that is in one segment"),
+    ]
+
+
 def two_workers(plan: Plan) -> list[Result]:
     """Two worker processes against one, on the logs of several cohorts."""
     members = people(plan.sized(200_000, 100_000))

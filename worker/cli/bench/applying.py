@@ -72,11 +72,26 @@ class Applying:
         self.installation.wait_until_applied(logs)
         return time.perf_counter() - began
 
+    def bytes_in_log_and_store(self) -> tuple[float, float]:
+        """Bytes a member in the server's memory: what the log holds of it, and then what the store does."""
+        empty = self._used_bytes()
+        log = self.fill(portions(self.members, BATCH_MEMBERS))
+        filled = self._used_bytes()
+        self.drain([log])
+        applied = self._used_bytes()
+        self._check({log.ref.encode()})
+        self.empty()
+        return (filled - empty) / len(self.members), (applied - filled) / len(self.members)
+
     def empty(self) -> None:
         """Take everybody out of the store."""
         with self.installation.client() as client:
             for keys in portions(self._keys, _KEYS_AT_ONCE):
                 client.delete(*keys)
+
+    def _used_bytes(self) -> int:
+        with self.installation.client() as client:
+            return int(client.info("memory")["used_memory"])
 
     def _rate(self, write: Callable[[], float], refs: Sequence[str]) -> float:
         seconds = write()
