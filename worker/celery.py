@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any
 
 from celery import signals
-from celery.beat import Scheduler, Service
 
 from worker.logs import configure_logs
 from worker.processes import announce_ready, end_with_parent
 from worker.settings import load_settings
+from worker.sync.clock import add_clock
 from worker.sync.graceful import GracefulWorker, ignore_signals_of_a_stop
 from worker.sync.tasks import MAINTENANCE_QUEUE, create_celery
 from worker.sync.wake_ups import DRAIN_QUEUE
@@ -54,9 +53,8 @@ def run_scheduler() -> int:
 
     Several schedulers are harmless: everything they do is safe to do twice.
     """
-    signals.worker_ready.connect(_start_at_once, weak=False)
-    # A thread: a process of its own would outlive a killed scheduler.
-    threading.Thread(target=_run_clock, name="clock", daemon=True).start()
+    signals.worker_ready.connect(_announce, weak=False)
+    add_clock(app)
     return _consume(MAINTENANCE_QUEUE, pool="solo")
 
 
@@ -76,26 +74,5 @@ def _consume(queue: str, **pool: Any) -> int:
     return int(worker.exitcode or 0)
 
 
-def _run_clock() -> None:
-    try:
-        clock = Service(
-            app,
-            max_interval=1,
-            scheduler_cls=Scheduler,  # nothing to remember over a restart, so no schedule file
-            remote_control=False,  # type: ignore[call-arg]  # the stubs lag behind
-        )
-        clock.start()
-    finally:
-        # A scheduler without a clock would look alive and do nothing: let it be started anew.
-        os._exit(1)
-
-
 def _announce(**_: Any) -> None:
-    announce_ready()
-
-
-def _start_at_once(**_: Any) -> None:
-    """Freshness must not wait for the clock's first round."""
-    for name in ("segsync.heartbeat", "segsync.sweep"):
-        app.send_task(name, queue=MAINTENANCE_QUEUE, retry=False)
     announce_ready()

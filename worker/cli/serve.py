@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,11 +58,10 @@ def command(
     """Run the receiver: takes partners' payloads. Start as many as needed, on as many machines."""
     note_supervisor(supervisor)
 
-    import uvicorn
-
     from worker.asgi import create_service
     from worker.cli.listener import listen, url_of
-    from worker.processes import LastResort, announce_ready, return_freed_memory, stop_signals
+    from worker.cli.receiver_server import ReceiverServer
+    from worker.processes import announce_ready, return_freed_memory
 
     settings = load_role_settings(strict=strict)
     if settings.strict:  # the receiver itself judges a state server that is away now, and warns of one that is not
@@ -76,30 +73,11 @@ def command(
         else listen(host or settings.host, settings.port if port is None else port)
     )
 
-    last_resort = LastResort("receiver")
+    def announce() -> None:
+        print(f"segsync receiver: listening on {url_of(listener)}", flush=True)
+        announce_ready()
 
-    class Server(uvicorn.Server):
-        told_to_stop = False
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            # uvicorn's own ends the process by the signal once more when all is done, as if nothing had been.
-            for number in stop_signals():
-                signal.signal(number, self.handle_exit)
-            yield
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            self.told_to_stop = True
-            last_resort.arm(sig)
-            super().handle_exit(sig, frame)
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                print(f"segsync receiver: listening on {url_of(listener)}", flush=True)
-                announce_ready()
-
-    server = Server(http_server(partial(create_service, settings)))
+    server = ReceiverServer(http_server(partial(create_service, settings)), announce)
     with contextlib.closing(listener):
         server.run(sockets=[listener])
     if not (server.started or server.told_to_stop):

@@ -99,10 +99,9 @@ class Stack:
         self._listener.close()
         self._supervisor.stop()
 
-    def _turn(self) -> None:
+    def _turn(self, most_seconds: float = float("inf")) -> None:
         self._signals.check()
-        self._supervisor.tend()
-        self._signals.wait(_TICK)
+        self._signals.wait(min(most_seconds, self._supervisor.tend()))
 
     def _on_death(self, child: Child, fate: str) -> None:
         last = log_files.last_lines(child.role.log, _LOG_LINES)
@@ -173,7 +172,7 @@ class Stack:
         while not answers():
             if time.monotonic() >= deadline:
                 raise Misconfigured(_does_not_start(child, f"within {_START_SECONDS:g} s"))
-            self._turn()
+            self._turn(_TICK)
 
     def _await_fresh(self, started_ms: int) -> None:
         deadline = time.monotonic() + _FRESH_SECONDS
@@ -181,7 +180,7 @@ class Stack:
             if time.monotonic() >= deadline:
                 self._say("the store lags behind: batches from before are still being applied")
                 return
-            self._turn()
+            self._turn(_TICK)
 
     def _receiver_answers(self) -> bool:
         return bool(self._readiness().get("status") == "ready")

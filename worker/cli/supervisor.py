@@ -129,6 +129,11 @@ class Child:
         """Whether it is time to start it again."""
         return self._process is None and time.monotonic() >= self._due
 
+    @property
+    def due_seconds(self) -> float | None:
+        """In how many seconds it is to be started again; None while it runs."""
+        return None if self._process else max(0.0, self._due - time.monotonic())
+
     def terminate(self) -> None:
         """Ask the process to end. Its own children are its own business."""
         if self._process is not None:
@@ -174,8 +179,12 @@ class Supervisor:
         child.start()
         return child
 
-    def tend(self) -> None:
-        """Notice who has died, start again who is due. Call it at every signal and every 0.1 s or so."""
+    def tend(self) -> float:
+        """Notice who has died, start again who is due. Call it at every signal, of which an end of a child is one.
+
+        Returns:
+            After how many seconds to call it also if there is none.
+        """
         for child in self.children.values():
             if (fate := child.died()) is not None:
                 self._on_death(child, fate)
@@ -185,6 +194,8 @@ class Supervisor:
             self._logs_bounded = time.monotonic()
             for child in self.children.values():
                 log_files.bound(child.role.log)
+        due = [child.due_seconds for child in self.children.values()]
+        return min((seconds for seconds in due if seconds is not None), default=_BOUND_LOGS_EVERY)
 
     def stop(self) -> None:
         """End everybody, the last started first, foundations after the others; within 10 s, killing who is late.

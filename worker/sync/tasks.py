@@ -24,11 +24,17 @@ from worker.sync.sweep import Sweeper
 from worker.sync.wake_ups import DRAIN_QUEUE, DRAIN_TASK, send, send_tasks
 from worker.wiring import Wiring
 
-# The scheduler's own queue: sweeps and heartbeats never wait behind drains, and one process remembers what it saw.
+# The scheduler's own queue, for whoever does not want to wait for its clock.
 MAINTENANCE_QUEUE = "segsync.maintenance"
 SWEEP_SECONDS = 2.0
 HEARTBEAT_SECONDS = 10.0  # SDKs call a store stale after 120; relay writes every 30
 MAINTENANCE_SECONDS = 60.0
+# Task -> its period in seconds, and whether the first time is at once. None of it is harmed by being done twice.
+CLOCK = {
+    "segsync.heartbeat": (HEARTBEAT_SECONDS, True),
+    "segsync.sweep": (SWEEP_SECONDS, True),
+    "segsync.maintain": (MAINTENANCE_SECONDS, False),
+}
 COMPACT_TASK = "segsync.compact"
 # With so many hints waiting, more of them help nobody, and while no worker runs they would pile up without end.
 MOST_QUEUED = 10_000
@@ -55,11 +61,7 @@ def options(settings: Settings) -> dict[str, Any]:
     return {
         "task_default_queue": DRAIN_QUEUE,
         "task_create_missing_queues": True,
-        "task_routes": {
-            "segsync.sweep": {"queue": MAINTENANCE_QUEUE},
-            "segsync.heartbeat": {"queue": MAINTENANCE_QUEUE},
-            "segsync.maintain": {"queue": MAINTENANCE_QUEUE},
-        },
+        "task_routes": {name: {"queue": MAINTENANCE_QUEUE} for name in CLOCK},
         "task_acks_late": False,
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,
@@ -81,14 +83,6 @@ def options(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 2,
         "broker_transport_options": transport_options(settings.broker()),
-        "beat_schedule": {
-            name: {"task": f"segsync.{name}", "schedule": seconds, "options": {"expires": seconds * 2}}
-            for name, seconds in (
-                ("sweep", SWEEP_SECONDS),
-                ("heartbeat", HEARTBEAT_SECONDS),
-                ("maintain", MAINTENANCE_SECONDS),
-            )
-        },
     }
 
 
