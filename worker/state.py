@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
@@ -32,22 +32,6 @@ def open_state(settings: Settings) -> redis.Redis:
         protocol=2,
         decode_responses=False,
     )
-
-
-def count_connections(client: redis.Redis) -> Callable[[], int]:
-    """From now on, how many connections the client has made; call it before the first.
-
-    After a new one, what was known of the server may be true of its predecessor only.
-    """
-    made = 0
-
-    def connect(connection: redis.Connection) -> None:
-        nonlocal made
-        connection.on_connect()
-        made += 1
-
-    client.connection_pool.connection_kwargs["redis_connect_func"] = connect
-    return lambda: made
 
 
 @contextmanager

@@ -324,8 +324,8 @@ MUTANTS: list[Mutant] = [
         ("an append of another kind is told of", 'case b"kind":', 'case b"never":'),
         (
             "an append goes with what it presupposes",
-            "                pipe.hsetnx(key, name, value)\n            for batch in batches:",
-            "                pass\n            for batch in batches:",
+            '[("HSETNX", *entry) for entry in needed]',
+            '[("PING",) for entry in needed]',
         ),
         (
             "an entry without what it presupposes is not accepted",
@@ -335,17 +335,17 @@ MUTANTS: list[Mutant] = [
         ("a refusal of several leaves no segment behind", 'for create in ("0", "1"):', 'for create in ("1",):'),
         (
             "a shared payload goes with what it presupposes",
-            "            for key, name, value in batch.prerequisites:\n                pipe.hsetnx(key, name, value)\n",
+            '            *(("HSETNX", *entry) for entry in batch.prerequisites),\n',
             "",
         ),
         (
             "a shared payload names its logs",
-            '            pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))\n',
+            '            ("SADD", f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments)),\n',
             "",
         ),
         (
             "a shared payload is incomplete until it is everywhere",
-            '            pipe.execute_command(f"ZADD {keyspace.PAYLOADS}", batch.not_after_ms, batch.batch_id)\n',
+            '            ("ZADD", keyspace.PAYLOADS, batch.not_after_ms, batch.batch_id),\n',
             "",
         ),
         (
@@ -354,7 +354,7 @@ MUTANTS: list[Mutant] = [
             "            if isinstance(outcome, Exception):\n                continue\n",
         ),
         ("a ticket is fresh", "ticket = secrets.token_hex(8)", 'ticket = "1"'),
-        ("a log with a wake-up due is entered in the index", "        if tickets:\n", "        if False:\n"),
+        ("a log with a wake-up due is entered in the index", "    if tickets:\n", "    if False:\n"),
     ),
     *in_file(
         "worker/log/snapshot.py",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import redis
@@ -15,9 +14,10 @@ import structlog
 from worker.errors import Conflict, InvalidBatch, NotFound, Unavailable
 from worker.log import keyspace
 from worker.log.entry import compress, pack_fields, pack_slice
-from worker.log.scripts import run_pipeline, script
+from worker.log.round_trips import Command, Steps, knowing, through
+from worker.log.scripts import script
 from worker.model import DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Rejections, SegmentId
-from worker.state import refused, state_errors
+from worker.state import refused
 
 # How long replicas may take to confirm: less than the server's answers may, and than the sender waits.
 REPLICAS_WITHIN_MS = 1500
@@ -128,17 +128,22 @@ class Appends:
             Unavailable: the state server is away: some of the batches may be in the log. Appending all of them again
                 is safe within a minute.
         """
+        return through(self._client, self.appending(batches))
+
+    def appending(self, batches: Sequence[Batch]) -> Steps[list[Outcome]]:
+        """``append``, for whoever makes the round trips."""
         outcomes: dict[int, Outcome] = {}
         singles = [(place, batch) for place, batch in enumerate(batches) if len(batch.targets) == 1]
-        for (place, _), outcome in zip(singles, self._append_singles([batch for _, batch in singles]), strict=True):
+        appended = yield from self._append_singles([batch for _, batch in singles])
+        for (place, _), outcome in zip(singles, appended, strict=True):
             outcomes[place] = outcome
         for place, batch in enumerate(batches):
             if len(batch.targets) != 1:
                 # Replicas that have not confirmed the ones before will not confirm this one: not again the same wait.
                 missing = next((outcome for outcome in outcomes.values() if isinstance(outcome, _Unconfirmed)), None)
-                outcomes[place] = missing or self._append_shared(batch)
+                outcomes[place] = missing or (yield from self._append_shared(batch))
         ordered = [outcomes[place] for place in range(len(batches))]
-        self._index(ordered)
+        yield from _index(ordered)
         return ordered
 
     def append_made(self, made: Made) -> list[WakeUp]:
@@ -159,7 +164,10 @@ class Appends:
             *(made.segment.generation, made.import_id, "final" if made.final else made.chunks),
             *(len(made.fields), *made.fields, *made.store_ids),
         )
-        [reply], unconfirmed = self._durably(lambda pipe: pipe.evalsha(script("append").sha, 1, base, *told))
+        return through(self._client, self._append_made(made, ("EVALSHA", script("append").sha, 1, base, *told)))
+
+    def _append_made(self, made: Made, command: Command) -> Steps[list[WakeUp]]:
+        [reply], unconfirmed = yield from self._durably([command])
         if (failure := _failure(reply)) is not None:
             raise failure
         match reply[0]:
@@ -171,23 +179,18 @@ class Appends:
                 raise Unavailable("the append came too late to be told of", dependency="state")
             case _:
                 raise NotFound(f"segment {made.segment.segment_key!r} is gone, or is another one by now")
-        self._index([due])
+        yield from _index([due])
         if unconfirmed is not None:
             raise unconfirmed
         return due
 
-    def _append_singles(self, batches: Sequence[Batch]) -> list[Outcome]:
+    def _append_singles(self, batches: Sequence[Batch]) -> Steps[list[Outcome]]:
         if not batches:
             return []
         needed = list(dict.fromkeys(entry for batch in batches for entry in batch.prerequisites))
-
-        def queue(pipe: Any) -> None:
-            for key, name, value in needed:
-                pipe.hsetnx(key, name, value)
-            for batch in batches:
-                _queue_append(pipe, batch, batch.targets[0])
-
-        replies, unconfirmed = self._durably(queue)
+        commands: list[Command] = [("HSETNX", *entry) for entry in needed]
+        commands += [_append_of(batch, batch.targets[0]) for batch in batches]
+        replies, unconfirmed = yield from self._durably(commands)
         failures = dict(zip(needed, map(_failure, replies[: len(needed)]), strict=True))
         outcomes = [
             # Without what it presupposes, an entry must not count as accepted, though it is in the log.
@@ -197,7 +200,7 @@ class Appends:
         ]
         return [outcome if isinstance(outcome, Exception) else unconfirmed or outcome for outcome in outcomes]
 
-    def _append_shared(self, batch: Batch) -> Outcome:
+    def _append_shared(self, batch: Batch) -> Steps[Outcome]:
         """Check all, then store the payload once with its full set of logs and append a slice to each: one transaction.
 
         A server that is full, or refuses writes, does so before a transaction or after it, never within: all of it is
@@ -208,7 +211,7 @@ class Appends:
         """
         claims: list[Any] = []
         for create in ("0", "1"):  # twice: a refusal must not leave segments behind that it created itself
-            claims = self._pipeline(partial(_queue_claims, batch, create))
+            claims = yield from _asked(_claims_of(batch, create))
             for target, reply in zip(batch.targets, claims, strict=True):
                 if (refusal := _refusal(batch, target, reply)) is not None:
                     return refusal
@@ -219,19 +222,16 @@ class Appends:
         codec, data = compress(batch.body)
         payload = keyspace.payload(batch.batch_id)
 
-        def queue(pipe: Any) -> None:
-            pipe.execute_command("MULTI")  # not the driver's own: what confirms it must follow on the same connection
-            # In this form the driver does not take the reply, QUEUED, for ZADD's number.
-            pipe.execute_command(f"ZADD {keyspace.PAYLOADS}", batch.not_after_ms, batch.batch_id)
-            for key, name, value in batch.prerequisites:
-                pipe.hsetnx(key, name, value)
-            pipe.sadd(f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments))
-            pipe.hset(payload, mapping={"codec": codec, "body": data})
-            for target in batch.targets:
-                _queue_append(pipe, batch, target, payload_id=batch.batch_id)
-            pipe.execute_command("EXEC")
-
-        replies, unconfirmed = self._durably(queue)
+        commands: list[Command] = [
+            ("MULTI",),
+            ("ZADD", keyspace.PAYLOADS, batch.not_after_ms, batch.batch_id),
+            *(("HSETNX", *entry) for entry in batch.prerequisites),
+            ("SADD", f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments)),
+            ("HSET", payload, "codec", codec, "body", data),
+            *(_append_of(batch, target, payload_id=batch.batch_id) for target in batch.targets),
+            ("EXEC",),
+        ]
+        replies, unconfirmed = yield from self._durably(commands)
         executed = replies[-1]
         if isinstance(executed, Exception):
             return refused(next(reply for reply in replies if isinstance(reply, Exception)))
@@ -244,67 +244,65 @@ class Appends:
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []
-        self._complete(batch, segments, executed[-len(batch.targets) :])
+        yield from _complete(batch, segments, executed[-len(batch.targets) :])
         return due
 
-    def _complete(self, batch: Batch, claimed: Sequence[SegmentId], replies: Sequence[Any]) -> None:
-        """The payload is in every log that it names; else the sweeper finds that out."""
-        logs = f"{keyspace.payload(batch.batch_id)}:logs"
-        landed = {
-            SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
-            for target, reply in zip(batch.targets, replies, strict=True)
-        }
-        with _at_best("payload.not_completed"):
-            # A segment that was deleted since it was claimed has come back as the next generation.
-            if elsewhere := landed.difference(claimed):
-                self._client.sadd(logs, *map(keyspace.log_name, elsewhere))
-                self._client.srem(logs, *map(keyspace.log_name, set(claimed) - landed))
-            self._client.zrem(keyspace.PAYLOADS, batch.batch_id)
-
-    def _durably(self, queue: Callable[[Any], None]) -> tuple[list[Any], Unavailable | None]:
-        """Run what ``queue`` queues; returns the replies, and what keeps it from counting as accepted."""
+    def _durably(self, commands: list[Command]) -> Steps[tuple[list[Any], Unavailable | None]]:
+        """Ask for that; returns the replies, and what keeps it from counting as accepted."""
         if not self._replicas:
-            return self._pipeline(queue), None
-
-        def queue_and_wait(pipe: Any) -> None:
-            queue(pipe)
-            # WAIT asks for what its own connection has written, and of a repeated append that may be nothing.
-            pipe.set(keyspace.CONFIRMED, "")
-            pipe.execute_command("WAIT", self._replicas, REPLICAS_WITHIN_MS)
-
-        *replies, written, count = self._pipeline(queue_and_wait)
+            return (yield from _asked(commands)), None
+        # On the same connection. WAIT asks for what that one has written, and of a repeated append that may be nothing.
+        confirmation: list[Command] = [("SET", keyspace.CONFIRMED, ""), ("WAIT", self._replicas, REPLICAS_WITHIN_MS)]
+        *replies, written, count = yield from _asked([*commands, *confirmation])
         failure = _failure(written) or _failure(count)
         if failure is None and count < self._replicas:
             failure = _Unconfirmed(f"{count} of {self._replicas} replicas have it", dependency="state")
         return replies, failure
 
-    def _index(self, outcomes: Sequence[Outcome]) -> None:
-        """After the append, enter the logs in the index of those ahead, with a fresh ticket (rule 11).
 
-        Only those with a wake-up due: where none is due, either a drain holds the lease and re-checks at release, or
-        a wake-up is outstanding and its log was entered when it became due and stays until its cursors caught up.
-        """
-        ticket = secrets.token_hex(8)
-        tickets: dict[bytes | bytearray | memoryview[int] | str | int | float, Any] = {
-            keyspace.log_name(wake_up.segment): ticket
-            for outcome in outcomes
-            if not isinstance(outcome, Exception)
-            for wake_up in outcome
-        }
-        if tickets:
-            with _at_best("index.not_written"):  # the index is a hint, and the slow walk finds what it lacks
-                self._client.hset(keyspace.AHEAD, mapping=tickets)
-
-    def _pipeline(self, queue: Callable[[Any], None]) -> list[Any]:
-        return run_pipeline(self._client, queue, "append", "claim")
+def _complete(batch: Batch, claimed: Sequence[SegmentId], replies: Sequence[Any]) -> Steps[None]:
+    """The payload is in every log that it names; else the sweeper finds that out."""
+    logs = f"{keyspace.payload(batch.batch_id)}:logs"
+    landed = {
+        SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
+        for target, reply in zip(batch.targets, replies, strict=True)
+    }
+    commands: list[Command] = [("ZREM", keyspace.PAYLOADS, batch.batch_id)]
+    # A segment that was deleted since it was claimed has come back as the next generation.
+    if elsewhere := landed.difference(claimed):
+        commands.insert(0, ("SREM", logs, *map(keyspace.log_name, set(claimed) - landed)))
+        commands.insert(0, ("SADD", logs, *map(keyspace.log_name, elsewhere)))
+    yield from _at_best("payload.not_completed", *commands)
 
 
-@contextmanager
-def _at_best(event: str) -> Iterator[None]:
+def _index(outcomes: Sequence[Outcome]) -> Steps[None]:
+    """After the append, enter the logs in the index of those ahead, with a fresh ticket (rule 11).
+
+    Only those with a wake-up due: where none is due, either a drain holds the lease and re-checks at release, or
+    a wake-up is outstanding and its log was entered when it became due and stays until its cursors caught up.
+    """
+    ticket = secrets.token_hex(8)
+    tickets = {
+        keyspace.log_name(wake_up.segment): ticket
+        for outcome in outcomes
+        if not isinstance(outcome, Exception)
+        for wake_up in outcome
+    }
+    if tickets:
+        # The index is a hint, and the slow walk finds what it lacks.
+        yield from _at_best("index.not_written", ("HSET", keyspace.AHEAD, *chain(*tickets.items())))
+
+
+def _asked(commands: list[Command]) -> Steps[list[Any]]:
+    return knowing(("append", "claim"), commands)
+
+
+def _at_best(event: str, *commands: Command) -> Steps[None]:
     """The entries are in their logs: what fails now must not tell their senders that they are not."""
     try:
-        with state_errors():
-            yield
+        for reply in (yield list(commands)):
+            if (failure := _failure(reply)) is not None:
+                raise failure
     except Unavailable as error:
         _log.warning(event, error=str(error))
 
@@ -313,14 +311,14 @@ def _base(batch: Batch, target: Target) -> str:
     return keyspace.base(batch.environment_id, target.segment_key)
 
 
-def _queue_claims(batch: Batch, create: str, pipe: Any) -> None:
-    for target in batch.targets:
-        claim = (batch.context_kind, create, batch.integration_key, target.cohort.cohort_id)
-        pipe.evalsha(script("claim").sha, 1, _base(batch, target), *claim)
+def _claims_of(batch: Batch, create: str) -> list[Command]:
+    sha = script("claim").sha
+    facts = (batch.context_kind, create, batch.integration_key)
+    return [("EVALSHA", sha, 1, _base(batch, target), *facts, target.cohort.cohort_id) for target in batch.targets]
 
 
-def _queue_append(pipe: Any, batch: Batch, target: Target, *, payload_id: str = "") -> None:
-    """Queue the append of one entry; ``payload_id`` says where the body lies when the segments share it."""
+def _append_of(batch: Batch, target: Target, *, payload_id: str = "") -> Command:
+    """The append of one entry; ``payload_id`` says where the body lies when the segments share it."""
     cohort = target.cohort
     rejected = batch.rejected if target is batch.targets[0] else Rejections()
     body = None if payload_id else compress(batch.body)
@@ -336,7 +334,8 @@ def _queue_append(pipe: Any, batch: Batch, target: Target, *, payload_id: str = 
         payload_id=payload_id,
         rejected=rejected,
     )
-    pipe.evalsha(
+    return (
+        "EVALSHA",
         script("append").sha,
         1,
         _base(batch, target),

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log.append import Appends, Batch, Outcome, Target
+from worker.log.append import Batch, Outcome, Target
 from worker.model import Cohort
 from worker.receiver.appender import Appender
 from worker.receiver.state_server import StateServer
@@ -35,14 +35,14 @@ class Appending:
         """Append one batch with this much time; returns the answer, and by how much it came before the time was up."""
         waiting = iter(outcomes)
 
-        def append(_: Sequence[Batch]) -> list[Outcome]:
+        async def append(_: object, __: Sequence[Batch]) -> list[Outcome]:
             self.tries += 1
             outcome = next(waiting)
             if isinstance(outcome, Unavailable):
                 raise outcome
             return outcome
 
-        self.appender._appends.append = append  # type: ignore[method-assign, assignment]
+        self.appender._exchange = append  # type: ignore[method-assign]
         return asyncio.run(self._told(within_ms))
 
     async def _told(self, within_ms: int) -> tuple[object, int]:
@@ -88,7 +88,6 @@ def test_a_refusal_after_a_try_of_unknown_fate_is_told_only_when_that_can_land_n
 
 def test_an_append_that_nobody_waits_for_any_more_is_not_begun(fake_redis: redis.Redis) -> None:
     appending = Appending(fake_redis)
-    appending.appender._appends = Appends(fake_redis)
 
     async def give_up() -> None:
         waiting = asyncio.create_task(appending.appender.append(_batch(10**15)))

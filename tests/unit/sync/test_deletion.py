@@ -21,6 +21,7 @@ from worker.log.append import Appends, Batch, Target
 from worker.log.changes import ManualChange, append_change
 from worker.log.lease import Lease
 from worker.log.payloads import logs_of_payload
+from worker.log.round_trips import Command, through
 from worker.log.segments import read_segments
 from worker.model import Cohort, RedisStoreConfiguration, SegmentId, SegmentPatch
 from worker.records.stores import StoreRecords
@@ -447,16 +448,15 @@ def test_a_payload_that_finds_a_segment_deleted_since_it_was_claimed_is_kept_for
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installation.accept(add=("ann",))
-    claims = append_module._queue_claims
+    claims = append_module._claims_of
 
-    def deleted_after(batch: Batch, create: str, pipe: object) -> None:
-        claims(batch, create, pipe)
+    def deleted_after(batch: Batch, create: str) -> list[Command]:
         if create == "1":
-            pipe.execute()  # type: ignore[attr-defined]
+            through(installation.client, append_module._asked(claims(batch, "1")))
             delete(installation)
-            claims(batch, "0", pipe)
+        return claims(batch, "0")
 
-    monkeypatch.setattr(append_module, "_queue_claims", deleted_after)
+    monkeypatch.setattr(append_module, "_claims_of", deleted_after)
     keys = installation.wiring.segment_keys.allot(installation.environment_id, "rudderstack", ["beta", "gamma"])
     targets = [
         Target(key, Cohort(cohort, members={"bob": True})) for key, cohort in zip(keys, ("beta", "gamma"), strict=True)

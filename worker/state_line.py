@@ -1,0 +1,84 @@
+"""One connection to the state server that an event loop has to itself, for many commands at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+
+from worker.settings import Settings
+from worker.state import ANSWER_SECONDS, CONNECT_SECONDS, state_errors
+
+Command = tuple[str | bytes | int, ...]
+
+
+class StateLine:
+    """Connects when first used, and anew after whatever went wrong; never repeats anything. One user at a time.
+
+    A thread with redis-py's pipeline would do; but it fights the event loop for the interpreter at each of its steps,
+    and nothing goes on meanwhile: 3,900 accepts a second in place of 7,000 and more.
+
+    Attributes:
+        made: how many connections there were so far. After a new one, what was known of the server may be true of its
+            predecessor only.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.made = 0
+        pool = ConnectionPool.from_url(
+            settings.state_url.get_secret_value(),
+            socket_timeout=None,  # ``ask`` itself bounds how long it waits
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            decode_responses=False,
+        )
+        self._connection: Connection = pool.make_connection()
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Ask for all of these in one round trip; returns the replies, error replies in their places.
+
+        Raises:
+            Unavailable: the state server is away; some of it may be done, or be done later.
+        """
+        connection = self._connection
+        # redis-py's own way takes ten times as long.
+        packed = b"".join(hiredis.pack_command(command) for command in commands)  # type: ignore[arg-type]
+        with state_errors():
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self._connect()
+                    await connection.send_packed_command(packed, check_health=False)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return [await self._reply() for _ in commands]
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+
+    async def close(self) -> None:
+        """Hang up; idempotent."""
+        with state_errors():
+            await self._connection.disconnect(nowait=True)
+
+    async def _connect(self) -> None:
+        connection = self._connection
+        if connection.is_connected:
+            if not await connection.can_read():
+                return
+            # Nothing was asked, so this is the end of the connection: the server has closed it meanwhile.
+            await connection.disconnect(nowait=True)
+        await connection.connect()
+        self.made += 1
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:
+            return error
