@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from worker.cli.bench.applying import BATCH_MEMBERS, applying
+from worker.cli.bench.installation import StoreKeeps
 from worker.cli.bench.measuring import Plan, Result, alternate, over
 from worker.cli.bench.payloads import people
 from worker.cli.bench.references import limit_name
@@ -13,21 +14,29 @@ _SCALED_SEGMENTS = 8
 
 
 def apply_rates(plan: Plan) -> list[Result]:
-    """``apply_vs_limit`` and ``apply_vs_redis_py``, and what they come from."""
+    """``apply_vs_limit`` and ``apply_vs_redis_py``, and what they come from; the store is a Redis as people run one."""
     members = people(plan.sized(200_000, 100_000))
-    with applying(members) as here:
+    with applying(members, store="everysec") as here:
         ours, limit, plain = alternate(plan, here.by_segsync, here.by_encoded_commands, here.by_plain_python)
+    said = f"{median(ours):,.0f} members/s of {limit_name()}'s {median(limit):,.0f}; store with appendfsync everysec"
     return [
-        over(
-            "apply_vs_limit",
-            ours,
-            limit,
-            said=f"{median(ours):,.0f} members/s of {limit_name()}'s {median(limit):,.0f}",
-        ),
+        over("apply_vs_limit", ours, limit, said=said),
         over("apply_vs_redis_py", ours, plain, said=f"json, jsonpointer, redis-py: {median(plain):,.0f} members/s"),
         Result("apply_members", median(ours), "members/s", ours, f"batches of {BATCH_MEMBERS:,}, one worker process"),
         Result("apply_payloads", median(ours) / BATCH_MEMBERS, "payloads/s", [rate / BATCH_MEMBERS for rate in ours]),
     ]
+
+
+def apply_elsewhere(plan: Plan) -> list[Result]:
+    """The same where the store syncs each write, as the server of ``segsync up``, and where it keeps no file at all."""
+    members, results = people(plan.sized(200_000, 100_000)), list[Result]()
+    kept: dict[StoreKeeps, str] = {"as state": "fsync", "no": "no_file"}
+    for store, name in kept.items():
+        with applying(members, store=store) as here:
+            ours, limit = alternate(plan, here.by_segsync, here.by_encoded_commands)
+        said = f"{median(ours):,.0f} members/s of {median(limit):,.0f}"
+        results.append(over(f"apply_vs_limit_{name}", ours, limit, said=said))
+    return results
 
 
 def flatness(plan: Plan) -> list[Result]:

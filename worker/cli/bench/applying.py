@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TypeVar
 
-from worker.cli.bench.installation import PREFIX, Installation, installed
+from worker.cli.bench.installation import PREFIX, Installation, StoreKeeps, installed
 from worker.cli.bench.payloads import SEGMENT, append, segment_body
 from worker.cli.bench.references import send_encoded, write_plainly
 from worker.errors import Misconfigured
@@ -43,12 +43,12 @@ class Applying:
 
     def by_encoded_commands(self) -> float:
         """The very commands that segsync sends, encoded before, sent by what Redis ships for that."""
-        ref, server = "limit.g1", self.installation
-        commands = server.directory / "commands"
+        ref, server = "limit.g1", self.installation.store_server
+        commands = self.installation.directory / "commands"
         commands.write_bytes(pack_commands(b"SADD", PREFIX, context_hashes(self.members), ref))
 
         def write() -> float:
-            return send_encoded(commands, len(self.members), port=server.server_port, password=server.server_password)
+            return send_encoded(commands, len(self.members), port=server.port, password=server.password)
 
         return self._rate(write, [ref])
 
@@ -56,7 +56,7 @@ class Applying:
         """As one would write it first: json, jsonpointer, and a pipeline of redis-py for each batch of a thousand."""
         ref = "plain.g1"
         bodies = [segment_body("environment", "cohort", members) for members in portions(self.members, BATCH_MEMBERS)]
-        with self.installation.client() as client:
+        with self.installation.store_client() as client:
             return self._rate(lambda: write_plainly(client, PREFIX, ref, bodies), [ref])
 
     def fill(self, batches: Sequence[Sequence[str]]) -> SegmentId:
@@ -85,12 +85,12 @@ class Applying:
 
     def empty(self) -> None:
         """Take everybody out of the store."""
-        with self.installation.client() as client:
+        with self.installation.store_client() as client:
             for keys in portions(self._keys, _KEYS_AT_ONCE):
                 client.delete(*keys)
 
     def _used_bytes(self) -> int:
-        with self.installation.client() as client:
+        with self.installation.store_client() as client:
             return int(client.info("memory")["used_memory"])
 
     def _rate(self, write: Callable[[], float], refs: Sequence[str]) -> float:
@@ -102,7 +102,7 @@ class Applying:
     def _check(self, refs: set[bytes]) -> None:
         """Everybody is in one of these segments, by a sample in no other."""
         step = max(1, len(self._keys) // _SAMPLE)
-        with self.installation.client() as client:
+        with self.installation.store_client() as client:
             there = sum(client.exists(*keys) for keys in portions(self._keys, _KEYS_AT_ONCE))
             sampled = [client.smembers(key) for key in self._keys[::step]]
         if there != len(self._keys) or any(len(found) != 1 or not found <= refs for found in sampled):
@@ -110,9 +110,9 @@ class Applying:
 
 
 @contextmanager
-def applying(members: Sequence[str], processes: int = 1) -> Iterator[Applying]:
+def applying(members: Sequence[str], processes: int = 1, store: StoreKeeps = "as state") -> Iterator[Applying]:
     """An installation with a worker that has drained something already."""
-    with installed() as installation, installation.worker(processes=processes):
+    with installed(store) as installation, installation.worker(processes=processes):
         found = Applying(installation, members)
         found.drain([found.fill(portions(members, BATCH_MEMBERS)[:20])])
         found.empty()

@@ -59,6 +59,7 @@ def _benchmarks() -> Mapping[str, Callable[[Plan], list[Result]]]:
         "segments_flatness": segments.segments_flatness,
         "freshness": freshness.freshness,
         "idle_cost": idle.idle,
+        "apply_elsewhere": apply.apply_elsewhere,
         "two_workers": apply.two_workers,
         "sizes": apply.sizes,
         "stages": stages.stages,

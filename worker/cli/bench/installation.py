@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from socket import socket
+from typing import Literal
 
 import redis
 from pydantic import SecretStr
 
 from worker.cli import log_files
 from worker.cli.data_directory import DataDirectory
-from worker.cli.embedded import HOST, find_binary, settle
+from worker.cli.embedded import HOST, EmbeddedServer, find_binary, settle
 from worker.cli.listener import listen, url_of
 from worker.cli.ourselves import command_line
 from worker.cli.stack import child_environment
@@ -27,35 +29,46 @@ from worker.state import open_state
 from worker.wiring import Wiring, open_records
 
 PREFIX = "launchdarkly"
+# What the store writes down: each write at once, as it is the state server itself; or, as a server of its own, what there
+# is every second, or nothing.
+StoreKeeps = Literal["as state", "everysec", "no"]
+
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.002
 
 
 class Installation:
-    """One installation in a directory of its own: a server with the settings of ``segsync up``, both state and store.
+    """One installation in a directory of its own: a server with the settings of ``segsync up``, and perhaps a store.
 
     Nothing in it is ever restarted: a process that dies ends the run.
 
     Attributes:
         wiring: what the benchmark itself looks at it with.
         environment_id, writer_token, store_id: where payloads are sent to, and with what.
+        store_server: the state server as well, unless the store is another.
     """
 
-    def __init__(self, directory: DataDirectory, supervisor: Supervisor, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: DataDirectory, supervisor: Supervisor, store: StoreKeeps, variables: Mapping[str, str]
+    ) -> None:
         self._directory = directory
         self._supervisor = supervisor
         self._variables = variables
         credentials = directory.credentials()
-        self._server = settle(directory.server, credentials.state_password)
-        self._children = {"server": supervisor.start(self._server.role(find_binary(), self._log("server")))}
-        self._await("server", self._server.answers)
+        self._children: dict[str, Child] = {}
+        self._server = self._start_server("server", credentials.state_password)
+        self.store_server = self._server
+        if store != "as state":
+            self.store_server = self._start_server("store", credentials.state_password)
+            with self.store_server.client() as client:
+                client.config_set("appendfsync" if store == "everysec" else "appendonly", store)
         self._settings = Settings(
             state_url=SecretStr(self._server.url), durability="fsync", secret_keys=SecretStr(directory.secret_keys())
         )
         made = open_records(self._settings).bootstrap(
             environment_id=credentials.environment_id,
             store_configuration=RedisStoreConfiguration(
-                host=HOST, port=self._server.port, password=SecretStr(credentials.state_password), prefix=PREFIX
+                host=HOST, port=self.store_server.port, password=SecretStr(credentials.state_password), prefix=PREFIX
             ),
             writer_token=credentials.writer_token,
             admin_token=credentials.admin_token,
@@ -70,19 +83,13 @@ class Installation:
         """Where a benchmark may put files; they go with the installation."""
         return self._directory.path
 
-    @property
-    def server_port(self) -> int:
-        """Where the server listens, on loopback."""
-        return self._server.port
-
-    @property
-    def server_password(self) -> str:
-        """What the server wants to be told first."""
-        return self._server.password
-
     def client(self) -> redis.Redis:
-        """A client of the server, for one's own; the caller closes it."""
+        """A client of the state server, for one's own; the caller closes it."""
         return open_state(self._settings)
+
+    def store_client(self) -> redis.Redis:
+        """The same of the store."""
+        return open_state(self._settings.model_copy(update={"state_url": SecretStr(self.store_server.url)}))
 
     def pids(self) -> dict[str, int]:
         """The processes that run, without their own children, by role."""
@@ -162,6 +169,15 @@ class Installation:
     def _await(self, name: str, ready: Callable[[], bool]) -> None:
         self.wait_until(ready, f"the {name} to start")
 
+    def _start_server(self, name: str, password: str) -> EmbeddedServer:
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        server = settle(directory, password)
+        role = dataclasses.replace(server.role(find_binary(), self._log(name)), name=name)
+        self._children[name] = self._supervisor.start(role)
+        self._await(name, server.answers)
+        return server
+
     def _log(self, name: str) -> Path:
         return self._directory.logs / f"{name}.log"
 
@@ -170,13 +186,13 @@ class Installation:
 
 
 @contextmanager
-def installed(**variables: str) -> Iterator[Installation]:
+def installed(store: StoreKeeps = "as state", **variables: str) -> Iterator[Installation]:
     """An installation while entered, without roles; nothing is left of it. ``variables`` are SEGSYNC_* of the roles."""
     with tempfile.TemporaryDirectory(prefix="segsync-bench-") as temporary, DataDirectory.lock(Path(temporary)) as held:
         supervisor = Supervisor(_never_called)
         installation = None
         try:
-            installation = Installation(held, supervisor, variables)
+            installation = Installation(held, supervisor, store, variables)
             yield installation
         finally:
             if installation is not None:
