@@ -29,8 +29,8 @@ from worker.state import open_state
 from worker.wiring import Wiring, open_records
 
 PREFIX = "launchdarkly"
-# What the store writes down: each write at once, as it is the state server itself; or, as a server of its own, what there
-# is every second, or nothing.
+# What the store writes down: each write at once, as it is the state server itself; or, as a server of its own, whatever
+# there is every second, or nothing.
 StoreKeeps = Literal["as state", "everysec", "no"]
 
 _START_SECONDS = 60.0

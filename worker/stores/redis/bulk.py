@@ -63,26 +63,53 @@ class Replies:
 
     def __init__(self, source: socket) -> None:
         self._source = source
-        self._reader = hiredis.Reader()
+        self._received = bytearray()
+        self._reader: hiredis.Reader | None = None
+
+    def count_ones(self, count: int) -> int | None:
+        """How many of the next replies are 1, if all of them are 0 or 1; else None, and none of them is taken.
+
+        Counted, not parsed: no reply is shorter than four bytes, so that four times as many say all or that some other
+        reply is among them. It costs a twentieth of what parsing does, which itself is a tenth of all that we do.
+
+        Raises:
+            OSError: as ``take``.
+        """
+        if self._reader is not None:
+            return None
+        size = 4 * count
+        while len(self._received) < size:
+            self._received += self._receive()
+        replies = self._received[:size]
+        ones = replies.count(b":1\r\n")
+        if ones + replies.count(b":0\r\n") < count:
+            return None
+        del self._received[:size]
+        return ones
 
     def take(self, count: int) -> Iterator[Any]:
         """The next replies; those that are errors are given as ``hiredis.ReplyError``, not raised.
+
+        From the first call on, all replies are parsed.
 
         Raises:
             OSError: the connection ended or timed out before.
             hiredis.HiredisError: it does not speak the protocol.
         """
+        if self._reader is None:
+            self._reader = hiredis.Reader()
+            self._reader.feed(bytes(self._received))
         gets = self._reader.gets
         while count:
             reply = gets()
             if reply is False:  # hiredis' word for "not yet"
-                self._receive()
+                self._reader.feed(self._receive())
                 continue
             count -= 1
             yield reply
 
-    def _receive(self) -> None:
+    def _receive(self) -> bytes:
         received = self._source.recv(_READ_BYTES)
         if not received:
             raise ConnectionResetError("the server closed the connection")
-        self._reader.feed(received)
+        return received

@@ -19,8 +19,9 @@ from worker.stores.redis.faults import DRIVER_ERRORS, is_spoilt, reason_of, unav
 from worker.stores.redis.lanes import MOST_REDIRECTIONS, Lane, Lanes
 from worker.stores.segment_store import BeforeWindow, Describe, Sentinel, write_in_turn
 
-# One window is hashed and packed while the servers work through another.
-WINDOWS_IN_FLIGHT: Final = 2
+# Some windows are hashed and packed, and batches decoded, while the servers work through others: with two in flight, a
+# server that takes 1.4 µs a member stood still a tenth of the time.
+WINDOWS_IN_FLIGHT: Final = 4
 
 
 class _Part(NamedTuple):
@@ -162,8 +163,10 @@ class RedisWriteSession:
 
     def _read_changes(self, part: _Part, hashes: Sequence[bytes], *, adding: bool) -> int:
         """Read the replies about these members and return how many of them they say were changed."""
-        changed = 0
-        replies = self._replies[part.lane].take((2 if part.asking else 1) * len(hashes))
+        of_lane, changed = self._replies[part.lane], 0
+        if not part.asking and (ones := of_lane.count_ones(len(hashes))) is not None:
+            return ones
+        replies = of_lane.take((2 if part.asking else 1) * len(hashes))
         answers = islice(replies, 1, None, 2) if part.asking else replies
         for hashed, reply in zip(hashes, answers, strict=True):
             if reply.__class__ is int:
