@@ -46,8 +46,8 @@ def create_celery(settings: Settings) -> Celery:
     """The Celery app of every role, with its tasks.
 
     Messages are hints and may be lost, doubled or late: the log is the truth. Hence they are acknowledged early
-    (a redelivery after an hour would help nobody, and late acknowledgement on Redis lets prefetch counts drift),
-    keep no results, and are never retried: the sweeper is the retry.
+    (a redelivery after an hour would help nobody, and late acknowledgement on Redis lets prefetch counts drift), if at
+    all, keep no results, and are never retried: the sweeper is the retry.
     """
     app = Celery("segsync", broker=settings.broker(), set_as_current=False)
     app.conf.update(options(settings))
@@ -95,7 +95,9 @@ def transport_options(broker_url: str) -> dict[str, object]:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            "visibility_timeout": 3600,
+            # Else each message is written to a list of those in hand, and taken out of it again, each time onto the
+            # disk: 40 % of what a worker's parent process does. What a killed worker has with it is lost: a hint.
+            "ack_emulation": False,
         }
     if broker_url.startswith(("amqp", "pyamqp")):
         return {"confirm_publish": True}
