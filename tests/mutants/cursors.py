@@ -28,15 +28,15 @@ MUTANTS: list[Mutant] = [
             "(ms_of(best) == ms_of(found[i]) and after(best, found[i]))",
             "false",
         ),
-        ("no wake-up while a lease is held", "if lease(cursor) ~= '' then return 0 end", ""),
+        ("no wake-up while a lease is held", "if known[1] and known[1] ~= '' then return 0 end", ""),
         (
             "one wake-up is outstanding at a time",
-            "if redis.call('HGET', cursor, 'woken') == '1' then return 0 end",
+            "if known[2] == '1' then return 0 end",
             "",
         ),
         (
             "no wake-up where nothing waits",
-            "if not after(last(generation), position(cursor)) then return 0 end",
+            "if not after(last(generation), known[3] or '0-0') then return 0 end",
             "",
         ),
         ("who arms a wake-up claims it", "redis.call('HSET', cursor, 'woken', '1')\n", ""),
@@ -258,10 +258,11 @@ MUTANTS: list[Mutant] = [
         (
             "who cannot advance has lost the lease",
             (
-                '        if not self._call("advance", self.epoch, position, batches_total, bytes_total, *change):\n'
+                '        verdict = self._call("advance", self.epoch, position, batches_total, bytes_total, *change)\n'
+                "        if not verdict:\n"
                 "            raise self._lost()\n"
             ),
-            '        self._call("advance", self.epoch, position, batches_total, bytes_total, *change)\n',
+            '        verdict = self._call("advance", self.epoch, position, batches_total, bytes_total, *change)\n',
         ),
         (
             "who cannot advance in a snapshot has lost the lease",

@@ -12,15 +12,15 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
     S:gN:log           stream  one entry per batch, in the order accepted; the id is the accept time by the server's
                                clock. Fields: see entry.py
     S:gN:head          hash    last (id of the last entry), reached (the last that any store ever applied),
-                               batches and bytes (totals ever appended), inserted (entries
-                               that came beside the stream), snapshot (its token), trimmed (its position),
-                               trimmed_batches and trimmed_bytes (totals up to there), floor (below it, nobody knows who
-                               was decided when), snapshot_bytes, snapshot_members, snapshot_excluded, snapshot_removed,
+                               batches and bytes (totals ever appended), tidied (when old batch ids last went, ms),
+                               inserted (entries that came beside the stream), snapshot (its token), trimmed
+                               (its position), trimmed_batches and trimmed_bytes (totals up to there), floor (below
+                               it, nobody knows who was decided when), snapshot_bytes, snapshot_members, snapshot_excluded, snapshot_removed,
                                folded (live entries that are in it), expired (dead entries) and forgotten (others);
                                before_import (where the snapshot ends in an import: the position before that)
     S:gN:snapshot:T    list    the chunks of the snapshot with the token T: see snapshot.py; an hour to live, until it
                                is committed
-    S:gN:recent        zset    batch id -> accept time, for a minute: a retried append changes nothing
+    S:gN:recent        zset    batch id -> accept time, for a minute at least: a retried append changes nothing
     S:gN:dead          hash    entry id -> JSON (dead.py): why it died, what was decided since; folds skip all of them
     S:gN:crashes       hash    entry id -> how often parsing it, alone, killed the process that did
     S:gN:late          zset    position -> its ms, of entries beside the stream: replayed, or dead and left behind

@@ -42,6 +42,8 @@ class Orphans:
     connections: dict[str, str]
 
 
+# What the script of an advance answers when the log goes on after it.
+_GOES_ON = 2
 _NOTHING_TAKEN: dict[bytes, Busy | Idle] = {b"busy": Busy(), b"idle": Idle()}
 
 
@@ -93,7 +95,7 @@ class Lease:
             raise self._lost()
         self._renewed_at = now
 
-    def advance(self, upto: Entry, members_change: int | None, excluded_change: int = 0) -> None:
+    def advance(self, upto: Entry, members_change: int | None, excluded_change: int = 0) -> bool:
         """Move the cursor to that entry. Call it only when every request to the store has been answered.
 
         Args:
@@ -101,11 +103,14 @@ class Lease:
             members_change: by how much the segment's member count changed; None when another store counts.
             excluded_change: by how much the count of those it excludes changed.
 
+        Returns:
+            Whether there is more to read. What comes later is seen by ``release``.
+
         Raises:
             LeaseLost: the lease, or the epoch it was taken in, is gone; the cursor has not moved.
             Unavailable: the state server is away; the cursor may have moved.
         """
-        self.advance_to(upto.entry_id, upto.batches_total, upto.bytes_total, members_change, excluded_change)
+        return self.advance_to(upto.entry_id, upto.batches_total, upto.bytes_total, members_change, excluded_change)
 
     def advance_to(
         self,
@@ -114,14 +119,16 @@ class Lease:
         bytes_total: int,
         members_change: int | None,
         excluded_change: int = 0,
-    ) -> None:
+    ) -> bool:
         """As ``advance``, to a position and the log's totals up to there."""
         change = _change(members_change), excluded_change
-        if not self._call("advance", self.epoch, position, batches_total, bytes_total, *change):
+        verdict = self._call("advance", self.epoch, position, batches_total, bytes_total, *change)
+        if not verdict:
             raise self._lost()
         self.position = position
         self.base = ("", 0)
         self._renewed_at = self._log.clock()
+        return bool(verdict == _GOES_ON)
 
     def advance_base(
         self,

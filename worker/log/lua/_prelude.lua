@@ -103,9 +103,10 @@ end
 -- A wake-up is due when the log is ahead, nobody drains it and none is outstanding. Claims it.
 local function arm(generation, store)
   local cursor = cursor_key(generation, store)
-  if lease(cursor) ~= '' then return 0 end
-  if redis.call('HGET', cursor, 'woken') == '1' then return 0 end
-  if not after(last(generation), position(cursor)) then return 0 end
+  local known = redis.call('HMGET', cursor, 'lease', 'woken', 'position')
+  if known[1] and known[1] ~= '' then return 0 end
+  if known[2] == '1' then return 0 end
+  if not after(last(generation), known[3] or '0-0') then return 0 end
   redis.call('HSET', cursor, 'woken', '1')
   return 1
 end
@@ -138,20 +139,22 @@ local function rewind_mark(generation, store, token)
   return 1
 end
 
--- What keeps a payload of this kind, for this cohort, from the segment; nil if nothing does. Creates the segment when
--- it is absent and that is wanted.
+-- What keeps a payload of this kind, for this cohort, from the segment; if nothing does, nil and the segment's generation
+-- (false before the first). Creates the segment when it is absent and that is wanted.
 local function refusal(kind, integration, cohort, create)
-  local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id', 'moved_to')
+  local known =
+    redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id', 'moved_to', 'generation')
+  local generation = known[5]
   if known[1] then
     if known[2] ~= integration or known[3] ~= cohort then return {'taken'} end
     if known[1] ~= kind then return {'kind', known[1]} end
   elseif known[4] then
     return {'taken'} -- its cohort has another key by now: whoever remembers this one must ask
   elseif create then
-    redis.call('HINCRBY', segment_key, 'generation', 1)
+    generation = string.format('%.0f', redis.call('HINCRBY', segment_key, 'generation', 1))
     redis.call('HSET', segment_key, 'context_kind', kind, 'integration_key', integration, 'cohort_id', cohort,
       'created_ms', string.format('%.0f', now_ms()),
       'members', '0', 'excluded', '0', 'members_exact', '1')
   end
-  return nil
+  return nil, generation
 end

@@ -2,7 +2,7 @@
 -- was written up to here can neither be lost nor land late.
 -- ARGV: generation, store, token, epoch, position, batches, bytes, change of the member count ('' if another store counts),
 --   change of the count of those excluded
--- Returns 1, or 0 when the lease or the epoch is not that of the take any more
+-- Returns 1, 2 when the log goes on after it, or 0 when the lease or the epoch is not that of the take any more
 local generation, store, token = ARGV[1], ARGV[2], ARGV[3]
 local cursor, open = cursor_key(generation, store), open_key(generation, store)
 local mark = redis.call('HGET', open, token)
@@ -28,4 +28,5 @@ redis.call('HDEL', cursor, 'base', 'base_chunks', 'filling')
 redis.call('HINCRBY', cursor, 'beat', 1)
 redis.call('HSET', open, token, ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. connection)
 count_in(generation, ARGV[8], ARGV[9])
+if after(last(generation), ARGV[5]) then return 2 end
 return 1

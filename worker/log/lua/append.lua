@@ -13,7 +13,6 @@ local rejected, wanted_generation, import, fields = tonumber(ARGV[9]), ARGV[10],
 local final = ARGV[12] == 'final'
 
 local time = now_ms()
-local now, minute_ago = string.format('%.0f', time), string.format('%.0f', time - 60000)
 if time > not_after then return {'expired'} end
 
 if wanted_generation ~= '' and not lives(wanted_generation) then
@@ -23,9 +22,8 @@ if wanted_generation ~= '' and not lives(wanted_generation) then
   end
   return {'gone'}
 end
-local refused = refusal(kind, integration, cohort, true)
+local refused, generation = refusal(kind, integration, cohort, true)
 if refused then return refused end
-local generation = redis.call('HGET', segment_key, 'generation')
 
 local recent = base .. ':g' .. generation .. ':recent'
 -- An import is known for good, not for a minute: once it is folded, its chunks are gone, and nobody could fold it again.
@@ -44,25 +42,30 @@ if import ~= '' and not final and redis.call('HLEN', import_key(generation, impo
   return {'incomplete'}
 end
 
-local size, entry = 0, {}
-for i = 14, 13 + fields do
-  entry[#entry + 1] = ARGV[i]
-  size = size + #ARGV[i]
-end
+local size = 0
+for i = 14, 13 + fields do size = size + #ARGV[i] end
+-- Every call costs more than what it does, and every one that writes is written to disk by itself: few of them, with
+-- all that they can carry.
 local head = head_key(generation)
-local batches = redis.call('HINCRBY', head, 'batches', 1)
-local bytes = redis.call('HINCRBY', head, 'bytes', size)
+local known_head = redis.call('HMGET', head, 'last', 'batches', 'bytes', 'tidied')
+local batches = string.format('%.0f', (known_head[2] or 0) + 1)
+local bytes = string.format('%.0f', (known_head[3] or 0) + size)
 -- The stream alone would do for the next id, if the last entry were always in it: a replayed one may lie beside it.
-local wanted, last_ms, last_seq = '*', string.match(last(generation), '^(%d+)%-(%d+)$')
+local wanted, last_ms, last_seq = '*', string.match(known_head[1] or '0-0', '^(%d+)%-(%d+)$')
 if tonumber(last_ms) >= time then wanted = last_ms .. '-' .. string.format('%.0f', tonumber(last_seq) + 1) end
-local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id,
-  'n', string.format('%.0f', batches), 's', string.format('%.0f', bytes), unpack(entry))
-redis.call('HSET', head, 'last', id)
-
+local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id, 'n', batches, 's', bytes,
+  unpack(ARGV, 14, 13 + fields))
+local noted, now = {'last', id, 'batches', batches, 'bytes', bytes}, string.format('%.0f', time)
+-- Batch ids are kept for a minute at least: once a minute those that are older go.
+local tidies = time - (known_head[4] or 0) >= 60000
+if tidies then noted[7], noted[8] = 'tidied', now end
+redis.call('HSET', head, unpack(noted))
 local accepted = string.match(id, '^(%d+)')
-redis.call('HSET', segment_key, 'accepted_ms', accepted)
-if name ~= '' then redis.call('HSET', segment_key, 'name', name) end
-if url ~= '' then redis.call('HSET', segment_key, 'url', url) end
+
+local facts = {'accepted_ms', accepted}
+if name ~= '' then facts[3], facts[4] = 'name', name end
+if url ~= '' then facts[#facts + 1], facts[#facts + 2] = 'url', url end
+redis.call('HSET', segment_key, unpack(facts))
 if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
 if import ~= '' then
   redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
@@ -72,8 +75,10 @@ if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected
 
 -- Only now that the entry is there: a try that failed halfway must not make the next one a duplicate.
 redis.call('ZADD', recent, now, batch_id)
-redis.call('ZREMRANGEBYSCORE', recent, '-inf', minute_ago)
-redis.call('PEXPIRE', recent, 120000)
+if tidies then
+  redis.call('ZREMRANGEBYSCORE', recent, '-inf', string.format('%.0f', time - 60000))
+  redis.call('PEXPIRE', recent, 180000)
+end
 
 -- A log that is ended takes nothing more: who comes next begins another generation. Whose segment it is, is known still.
 if final then
