@@ -15,8 +15,9 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
                                batches and bytes (totals ever appended), tidied (when old batch ids last went, ms),
                                inserted (entries that came beside the stream), snapshot (its token), trimmed
                                (its position), trimmed_batches and trimmed_bytes (totals up to there), floor (below
-                               it, nobody knows who was decided when), snapshot_bytes, snapshot_members, snapshot_excluded, snapshot_removed,
-                               folded (live entries that are in it), expired (dead entries) and forgotten (others);
+                               it, nobody knows who was decided when), snapshot_bytes, snapshot_members,
+                               snapshot_excluded, snapshot_removed, folded (live entries that are in it), expired (dead
+                               entries) and forgotten (others);
                                before_import (where the snapshot ends in an import: the position before that)
     S:gN:snapshot:T    list    the chunks of the snapshot with the token T: see snapshot.py; an hour to live, until it
                                is committed
