@@ -63,10 +63,10 @@ MUTANTS: list[Mutant] = [
             "the cursor moves only once the write is answered",
             (
                 "        counts = self._write([fold(self._lease.segment.ref, said)])\n"
-                "        self._lease.advance(entries[-1], *self._change(counts))\n"
+                "        goes_on = self._lease.advance(entries[-1], *self._change(counts))\n"
             ),
             (
-                "        self._lease.advance(entries[-1], 0)\n"
+                "        goes_on = self._lease.advance(entries[-1], 0)\n"
                 "        counts = self._write([fold(self._lease.segment.ref, said)])\n"
             ),
         ),

@@ -198,7 +198,7 @@ class _Run:
         return False
 
     def _step(self, judge: Judge) -> bool:
-        """One read, fold and write; returns whether there was anything to read."""
+        """One read, fold and write; returns whether there may be more to read."""
         if self._base is not None:
             return self._step_in_base(self._base)
         try:
@@ -214,11 +214,11 @@ class _Run:
         said = [judge.members(entry) for entry in entries if not entry.dead]
         judge.note_lived()
         counts = self._write([fold(self._lease.segment.ref, said)])
-        self._lease.advance(entries[-1], *self._change(counts))
+        goes_on = self._lease.advance(entries[-1], *self._change(counts))
         self._done.batches += len(entries)
         self._done.dead += judge.dead
         judge.dead = 0
-        return True
+        return goes_on
 
     def _fold_import(self, entry: Entry) -> bool:
         """Have an import in the snapshot, which is then read as by any store that is behind (rule 20)."""

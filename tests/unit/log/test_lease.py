@@ -67,6 +67,14 @@ def test_advance_moves_the_cursor_and_release_finds_the_log_ahead(redis_client: 
     assert bodies(take(redis_client)) == [b"2"]
 
 
+def test_advance_says_whether_the_log_goes_on(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(), batch())
+    lease = take(redis_client)
+    first, second = read(lease)
+    assert lease.advance(first, 1) is True
+    assert lease.advance(second, 1) is False
+
+
 def test_release_of_a_drained_log_makes_no_wake_up_due(redis_client: redis.Redis) -> None:
     append(redis_client, batch())
     lease = take(redis_client)
