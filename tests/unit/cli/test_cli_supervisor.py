@@ -72,6 +72,18 @@ def test_a_child_that_is_killed_is_started_again_and_whoever_wants_to_know_is_to
     assert alive(child.pid)
 
 
+def test_it_is_to_be_asked_again_when_a_child_is_due_and_seldom_otherwise(
+    supervisor: Supervisor, role: Callable[..., Role]
+) -> None:
+    child = supervisor.start(role(SLEEP))
+    assert supervisor.tend() > module.LAST_DELAY
+
+    os.kill(child.pid or 0, signal.SIGKILL)
+    tend_until(supervisor, lambda: child.pid is None)
+
+    assert supervisor.tend() <= module.FIRST_DELAY
+
+
 def test_the_delay_doubles_up_to_five_seconds(
     supervisor: Supervisor, role: Callable[..., Role], said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
