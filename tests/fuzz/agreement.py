@@ -9,6 +9,7 @@ from reference_parser import Refused
 
 from worker.errors import InvalidBatch
 from worker.manifest.decoder import Decoder, compile_parser
+from worker.manifest.fast import FastReader
 from worker.manifest.request_parser import RequestParser
 from worker.model import MemberPolicy, Payload
 
@@ -16,6 +17,8 @@ Parser = dict[str, Any]
 # ("accepted", what was read …) or ("refused", reason, pointer, environment id)
 Outcome = tuple[Any, ...]
 UNDECIDED: Outcome = ("undecided",)
+# Two or three members: so small a body is never cut by anybody else.
+SMALL_PIECE_BYTES = 40
 POLICIES: tuple[MemberPolicy, ...] = ("reject", "skip")
 
 
@@ -24,10 +27,11 @@ class Disagreement(AssertionError):
 
 
 class Agreed(NamedTuple):
-    """What all agreed on under one policy, and whether the fast reader had answered."""
+    """What all agreed on under one policy, and whether the fast reader had answered, whole and in pieces."""
 
     outcome: Outcome
     fast: bool
+    in_pieces: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -45,6 +49,9 @@ class Comparison:
     def __init__(self, parser: Parser) -> None:
         self.parser = parser
         self.decoder: Decoder = compile_parser(RequestParser.model_validate(parser))
+        self._cutting = None
+        if self.decoder._fast is not None:
+            self._cutting = FastReader(RequestParser.model_validate(parser), piece_bytes=SMALL_PIECE_BYTES)
 
     def check(self, body: bytes, policy: MemberPolicy = "reject") -> Agreed:
         """What a body means.
@@ -64,7 +71,19 @@ class Comparison:
             fast = answered != UNDECIDED
             if fast:
                 self._compare(body, policy, "fast reader", answered, expected)
-        return Agreed(expected, fast)
+        return Agreed(expected, fast, self._check_pieces(body, policy, expected))
+
+    def _check_pieces(self, body: bytes, policy: str, expected: Outcome) -> bool:
+        """A reader that cuts bodies up either leaves this one to others, or has the members of its one cohort."""
+        pieces = None if self._cutting is None else self._cutting.read_in_pieces(body)
+        if pieces is None:
+            return False
+        merged: dict[str, bool] = {}
+        for piece in pieces:
+            merged.update(piece)
+        found = [dict(members) for *_, members in expected[3]] if expected[0] == "accepted" else expected
+        self._compare(body, policy, "reader in pieces", ("accepted", [merged]), ("accepted", found))
+        return True
 
     def _compare(self, body: bytes, policy: str, who: str, found: Outcome, expected: Outcome) -> None:
         if found != expected:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Final
 
 from worker.manifest.exact import Action, ExactReader
 from worker.manifest.fast import FastReader
 from worker.manifest.request_parser import RequestParser
 from worker.manifest.shape import UnsupportedShape
 from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, Payload
+
+# From that size on, a body's members are decoded piece by piece where that can be done.
+LARGE_BODY_BYTES: Final = 4 * 1024 * 1024
 
 
 class Decoder:
@@ -43,6 +48,23 @@ class Decoder:
         """
         payload = self.decode_fast(body, members=members)
         return self.decode_exactly(body, policy, members=members) if payload is None else payload
+
+    def decode_members(self, body: bytes, policy: MemberPolicy = DEFAULT_MEMBER_POLICY) -> Iterator[dict[str, bool]]:
+        """The members of a body of one cohort, as ``decode`` gives them: of a large one piece by piece.
+
+        The whole body is judged before this returns. A million members decoded at once take four times what their text
+        does; in pieces, no more than one piece does, and a second look at each.
+
+        Returns:
+            Member -> True (add) or False (remove); a member of several pieces is what the last of them says.
+
+        Raises:
+            InvalidBatch: as ``decode``.
+        """
+        pieces = None
+        if self._fast is not None and len(body) >= LARGE_BODY_BYTES:
+            pieces = self._fast.read_in_pieces(body)
+        return iter([self.decode(body, policy).cohorts[0].members]) if pieces is None else pieces
 
     def decode_fast(self, body: bytes, *, members: bool = True) -> Payload | None:
         """``decode``'s first half: it answers most bodies, in tenths of a microsecond a member.

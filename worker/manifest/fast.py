@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import repeat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise, repeat
 from operator import attrgetter
 from typing import Any
 
 from worker.errors import InvalidBatch
 from worker.manifest.cohorts import LONGEST_COHORT_TEXT, Cohorts, is_context_kind
 from worker.manifest.json_text import MAX_NESTING, is_utf8
+from worker.manifest.pieces import PIECE_BYTES, Cut, array_at_end, cuts, path_of
 from worker.manifest.request_parser import RequestParser, compile_matcher
 from worker.manifest.shape import ACTION, Shape, Steps, UnsupportedShape, walk
 from worker.model import DEFAULT_CONTEXT_KIND, Cohort, Payload
@@ -21,6 +23,27 @@ _FREE_BYTES = 32 * 1024 * 1024
 _VALUE = attrgetter("value")
 
 
+@dataclass(slots=True)
+class _Run:
+    """Pieces of a body that hold members of one array.
+
+    Attributes:
+        number: which of the arrays.
+        before: how many of its members come before the first cut.
+        places: where the pieces begin and end.
+        of_first: how many members the first of them has.
+        count: how many all of them have.
+        named: which cohorts and names these name.
+    """
+
+    number: int
+    before: int
+    places: list[Cut]
+    of_first: int = 0
+    count: int = 0
+    named: set[tuple[str, Any]] = field(default_factory=set)
+
+
 class FastReader:
     """Reads bodies by one requestParser, decoding them into structs.
 
@@ -28,13 +51,18 @@ class FastReader:
     time and nothing else.
     """
 
-    def __init__(self, parser: RequestParser) -> None:
+    def __init__(self, parser: RequestParser, piece_bytes: int = PIECE_BYTES) -> None:
         """Compile a requestParser.
+
+        Args:
+            parser: the requestParser.
+            piece_bytes: of bodies that are read in pieces.
 
         Raises:
             UnsupportedShape: only the exact reader can follow this parser's pointers.
         """
         member = parser.member_array_parser
+        self._piece_bytes = piece_bytes
         self._bare = member.member_id_path == ""
         self._mode = parser.mode
         self._overrides_id = member.cohort_id_path is not None
@@ -48,6 +76,7 @@ class FastReader:
         shape = Shape()
         arrays = (parser.member_array_path, parser.add_member_array_path, parser.remove_member_array_path)
         self._arrays = [shape.members(pointer, member) for pointer in arrays if pointer is not None]
+        self._paths = [path_of(pointer) for pointer in arrays if pointer is not None]
         self._action = () if parser.array_inclusion is None else shape.value(parser.array_inclusion.path, ACTION)
         self._environment_id = shape.value(parser.environment_id_path)
         self._cohort_id = shape.value(parser.cohort_id_path)
@@ -55,6 +84,7 @@ class FastReader:
         self._context_kind = _optional(shape, parser.context_kind_path)
         self._cohort_url = _optional(shape, parser.cohort_url_path)
         self._decoder = shape.decoder()
+        self._member_decoders = [shape.members_decoder(steps) for steps in self._arrays]
 
     def read(self, body: bytes, *, members: bool = True) -> Payload | None:
         """What a body means, or None when the exact reader must say. ``members``: see ``Decoder.decode``."""
@@ -65,23 +95,102 @@ class FastReader:
             root = self._decoder.decode(body)
         except (ValueError, RecursionError):  # no JSON, or a value of another type than expected
             return None
-        arrays = [walk(root, steps) for steps in self._arrays]
-        if self._mode == "split arrays":
-            arrays = [array or [] for array in arrays]
-        elif arrays[0] is None:
-            return None
-        if not self._is_shallow(body, arrays):
+        arrays = self._member_arrays(root)
+        if arrays is None or not self._is_shallow(body, sum(map(len, arrays))):
             return None
         return self._payload(root, arrays, members)
+
+    def read_in_pieces(self, body: bytes) -> Iterator[dict[str, bool]] | None:
+        """The members of a large body of one cohort, piece by piece: what a later piece says of one holds.
+
+        All of the body is judged before this returns, and decoded once more, piece by piece, as it is asked for.
+
+        Returns:
+            Member -> True (add) or False (remove), some thousands at a time; None where ``read`` must say: the body is
+            too small, cannot be cut for certain, or is no good.
+        """
+        run = None if self._bare or not is_utf8(body) else self._run(body)
+        if run is None:
+            return None
+        try:
+            root, with_first = (self._without(body, place, run.places[-1]) for place in run.places[:2])
+        except (ValueError, RecursionError):
+            return None
+        arrays, more = self._member_arrays(root), self._member_arrays(with_first)
+        if arrays is None or more is None or len(more[run.number]) != len(arrays[run.number]) + run.of_first:
+            return None  # a later array of the same name takes the place of the one that was cut
+        payload = self._payload(root, arrays, members=True)
+        if payload is None or len(payload.cohorts) != 1:
+            return None
+        if self._named_otherwise(run.named, root) or not self._is_shallow(body, run.count + sum(map(len, arrays))):
+            return None
+
+        def told() -> Iterator[dict[str, bool]]:
+            for number, array in enumerate(arrays):
+                if number != run.number:
+                    yield self._said(root, number, array)
+                    continue
+                yield self._said(root, number, array[: run.before])
+                for before, after in pairwise(run.places):
+                    yield self._said(root, number, self._between(body, number, before, after))
+                yield self._said(root, number, array[run.before :])
+
+        return told()
+
+    def _run(self, body: bytes) -> _Run | None:
+        """The longer of the first two runs of pieces: there are no more arrays."""
+        places = cuts(body, self._piece_bytes)
+        first = self._run_from(body, places)
+        second = self._run_from(body, places[len(first.places) :])
+        longest = max(first, second, key=lambda run: run.count)
+        return longest if longest.count else None
+
+    def _run_from(self, body: bytes, places: list[Cut]) -> _Run:
+        """As many pieces, from the first cut on, as are members of one array and can be read."""
+        found = array_at_end(body[: places[0].end], self._decoder) if places else None
+        if found is None or found[0] not in self._paths:
+            return _Run(0, 0, places[:1])
+        run = _Run(self._paths.index(found[0]), found[1], places[:1])
+        for before, after in pairwise(places):
+            try:
+                members = self._between(body, run.number, before, after)
+            except (ValueError, RecursionError):
+                break  # the end of the array, with what comes behind it
+            if "" in self._ids(members):
+                break  # the exact reader will say so of what is read whole
+            run.places.append(after)
+            run.of_first = run.of_first or len(members)
+            run.count += len(members)
+            run.named |= self._named(members)
+        return run
+
+    def _without(self, body: bytes, first: Cut, last: Cut) -> Any:
+        """The body without the members between two cuts."""
+        return self._decoder.decode(body[: first.end] + b"," + body[last.start :])
+
+    def _between(self, body: bytes, number: int, before: Cut, after: Cut) -> list[Any]:
+        return self._member_decoders[number].decode(b"[%b]" % body[before.start : after.end])
+
+    def _said(self, root: Any, number: int, array: list[Any]) -> dict[str, bool]:
+        membership = self._membership(root, number, array)
+        assert membership is not None, "there is an action: the body was judged"
+        return dict(zip(self._ids(array), membership, strict=False))
+
+    def _member_arrays(self, root: Any) -> list[list[Any]] | None:
+        """The arrays of members; None where a required one is missing."""
+        arrays = [walk(root, steps) for steps in self._arrays]
+        if self._mode == "split arrays":
+            return [array or [] for array in arrays]
+        return None if arrays[0] is None else arrays
 
     def _takes_too_much(self, body: bytes) -> bool:
         """Whether decoded members could take far more memory than the body: then they are better read one by one."""
         members = body.count(b"," if self._bare else b"{")
         return members * _MEMBER_BYTES > 3 * len(body) + _FREE_BYTES
 
-    def _is_shallow(self, body: bytes, arrays: list[list[Any]]) -> bool:
+    def _is_shallow(self, body: bytes, members: int) -> bool:
         # Each member is one object and none lies in another. Braces in strings count too: a doubt, no more.
-        objects_aside = 0 if self._bare else sum(map(len, arrays))
+        objects_aside = 0 if self._bare else members
         return body.count(b"{") - objects_aside + body.count(b"[") < MAX_NESTING
 
     def _payload(self, root: Any, arrays: list[list[Any]], members: bool) -> Payload | None:
@@ -97,10 +206,13 @@ class FastReader:
         if max(len(cohort_id), len(cohort_name), len(url or "")) > LONGEST_COHORT_TEXT:
             return None
         own = Cohort(cohort_id, cohort_name, url)
-        added = self._memberships(root, arrays)
-        if added is None:
-            return None
-        if any(self._strays(array, own_id, own_name) for array in arrays):
+        added: list[Iterable[bool]] = []
+        for number, array in enumerate(arrays):
+            membership = self._membership(root, number, array)
+            if membership is None:
+                return None
+            added.append(membership)
+        if any(self._named_otherwise(self._named(array), root) for array in arrays):
             cohorts = self._sorted_out(own, arrays, added)
         else:
             cohorts = [own]
@@ -112,23 +224,32 @@ class FastReader:
             return None
         return Payload(environment_id, context_kind, cohorts)
 
-    def _memberships(self, root: Any, arrays: list[list[Any]]) -> list[Iterable[bool]] | None:
-        """What each array's members are, in their order; for as many members as one asks, where all are alike."""
+    def _membership(self, root: Any, number: int, array: list[Any]) -> Iterable[bool] | None:
+        """What the members of one of the arrays are, in their order; for as many as one asks, where all are alike.
+
+        None when the body has no action that says it.
+        """
         if self._mode == "boolean":
-            return [map(_VALUE, array) for array in arrays]
+            return map(_VALUE, array)
         if self._mode == "split arrays":
-            return [repeat(added) for added in (True, False)]
+            return repeat(number == 0)
         value = walk(root, self._action)
         action = str(value).lower() if isinstance(value, bool) else _text(value)
-        if not action:
-            return None
-        return [repeat(self._matcher.search(action) is not None)]
+        return repeat(self._matcher.search(action) is not None) if action else None
 
-    def _strays(self, array: list[Any], own_id: str | int, own_name: str | int) -> bool:
-        """Whether some member names another cohort, or another name, than the payload does."""
-        return (self._overrides_id and not {m.cohort_id for m in array} <= {own_id, None, ""}) or (
-            self._overrides_name and not {m.cohort_name for m in array} <= {own_name, None, ""}
-        )
+    def _named(self, array: list[Any]) -> set[tuple[str, Any]]:
+        """Which cohorts and which names members name themselves, each once."""
+        named: set[tuple[str, Any]] = set()
+        if self._overrides_id:
+            named |= {("id", cohort_id) for cohort_id in {m.cohort_id for m in array}}
+        if self._overrides_name:
+            named |= {("name", name) for name in {m.cohort_name for m in array}}
+        return named
+
+    def _named_otherwise(self, named: set[tuple[str, Any]], root: Any) -> bool:
+        """Whether one of them is not the payload's own."""
+        own = {"id": walk(root, self._cohort_id), "name": walk(root, self._cohort_name)}
+        return any(value not in {own[what], None, ""} for what, value in named)
 
     def _gathered(self, arrays: list[list[Any]], added: list[Iterable[bool]]) -> dict[str, bool]:
         members: dict[str, bool] = {}

@@ -66,7 +66,7 @@ class Shape:
 
     def __init__(self) -> None:
         self._root = _Place()
-        self._arrays: list[Steps] = []
+        self._arrays: dict[Steps, _Place] = {}
 
     def members(self, pointer: str, parser: MemberArrayParser) -> Steps:
         """Add a member array; its members get the attributes id, value, cohort_id and cohort_name.
@@ -76,7 +76,7 @@ class Shape:
         place, steps = self._descend(pointer)
         if place.element is not None or any(array == steps[: len(array)] for array in self._arrays):
             raise UnsupportedShape  # an array in another's member
-        self._arrays.append(steps)
+        self._arrays[steps] = place
         place.element = _Place(keys=_member_keys(parser)) if parser.member_id_path else _Place(leaf=ID)
         return steps
 
@@ -93,6 +93,12 @@ class Shape:
         if self._root.leaf is not None or self._root.element is not None:
             raise UnsupportedShape
         return msgspec.json.Decoder(self._root.struct())
+
+    def members_decoder(self, steps: Steps) -> msgspec.json.Decoder[list[Any]]:
+        """A decoder of some of the members of one array, in brackets. Make it when all pointers are known."""
+        element = self._arrays[steps].element
+        assert element is not None
+        return msgspec.json.Decoder(list[element.element_type()])  # type: ignore[misc]
 
     def _descend(self, pointer: str) -> tuple[_Place, Steps]:
         place = self._root
