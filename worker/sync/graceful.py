@@ -23,8 +23,7 @@ from worker.processes import LastResort, request_stop, stop_requested, stop_sign
 # A process that runs its tasks itself interrupts the one in hand after so long: it may hang in the broker, which
 # Celery waits for with the patience of minutes.
 TASK_SECONDS = 5.0
-# One with a pool has nothing in hand itself, and looks at signals every second: after so long it hangs in the broker,
-# with an acknowledgement, say.
+# One with a pool has nothing in hand itself, and a signal wakes it: after so long it hangs in the broker.
 TURN_SECONDS = 2.0
 # Since the signal: what the pool's processes have in hand ends long before that. Celery may have lost the pipe by which
 # it tells one to end, when it lost the broker, and would wait for that one for ever.
@@ -55,6 +54,10 @@ class GracefulWorker(Worker):
 
     def __init__(self, app: Celery, **options: Any) -> None:
         self._pid = os.getpid()
+        # Python writes to it when a signal comes: the event loop would sleep on until a message does.
+        self._signals_read, self._signals_write = os.pipe()
+        for fd in (self._signals_read, self._signals_write):
+            os.set_blocking(fd, False)
         self._connecting = self._closing = self._pool_is_gone = False
         self._told_at: float | None = None
         self._signals = stop_signals()
@@ -69,6 +72,7 @@ class GracefulWorker(Worker):
         for number in self._signals:
             signal.signal(number, self._stop_for)
         signal.signal(signal.SIGALRM, self._interrupt)
+        signal.set_wakeup_fd(self._signals_write, warn_on_full_buffer=False)
 
     def on_close(self) -> None:
         """See Celery; called first of all when it closes, for whatever reason."""
@@ -99,6 +103,10 @@ class GracefulWorker(Worker):
             return connect()
         finally:
             self._connecting = False
+
+    def wake_on_signals(self, hub: Any) -> None:
+        """Let signals wake an event loop, so that it looks at what they mean."""
+        hub.add_reader(self._signals_read, os.read, self._signals_read, 4096)
 
     @property
     def _runs_tasks(self) -> bool:
@@ -139,6 +147,10 @@ class _Consumer(Consumer):
 
     def connect(self) -> Any:
         return self.controller.connecting(super().connect)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        self.controller.wake_on_signals(hub)
 
 
 def ignore_signals_of_a_stop() -> None:
