@@ -79,7 +79,7 @@ class Applying:
         filled = self._used_bytes()
         self.drain([log])
         applied = self._used_bytes()
-        self._check({log.ref.encode()})
+        self.check({log.ref.encode()})
         self.empty()
         return (filled - empty) / len(self.members), (applied - filled) / len(self.members)
 
@@ -95,11 +95,11 @@ class Applying:
 
     def _rate(self, write: Callable[[], float], refs: Sequence[str]) -> float:
         seconds = write()
-        self._check({ref.encode() for ref in refs})
+        self.check({ref.encode() for ref in refs})
         self.empty()
         return len(self.members) / seconds
 
-    def _check(self, refs: set[bytes]) -> None:
+    def check(self, refs: set[bytes]) -> None:
         """Everybody is in one of these segments, by a sample in no other."""
         step = max(1, len(self._keys) // _SAMPLE)
         with self.installation.store_client() as client:
