@@ -45,8 +45,8 @@ MUTANTS: list[Mutant] = [
         ("a count is exact only where the store tells", "exact=self._exact, innocent=True)", "innocent=True)"),
         (
             "whom a store refuses is noted",
-            "            self._wiring.refused_members.note(self._lease.store_id, self._lease.segment, counts.refused)\n",
-            "            pass\n",
+            "self._wiring.refused_members.note(self._lease.store_id, self._lease.segment, counts.refused)",
+            "pass",
         ),
         (
             "whom a store takes after all is noted no more",
@@ -62,15 +62,15 @@ MUTANTS: list[Mutant] = [
         (
             "the cursor moves only once the write is answered",
             (
-                "        counts = self._write([fold(self._lease.segment.ref, said)])\n"
-                "        goes_on = self._lease.advance(entries[-1], *self._change(counts))\n"
+                "        counts = self._write(patches())\n"
+                "        goes_on = self._lease.advance_to(*reading.reached, *self._change(counts))\n"
             ),
             (
-                "        goes_on = self._lease.advance(entries[-1], 0)\n"
-                "        counts = self._write([fold(self._lease.segment.ref, said)])\n"
+                "        list(reading.members())\n"
+                "        goes_on = self._lease.advance_to(*reading.reached, 0)\n"
+                "        counts = self._write(patches())\n"
             ),
         ),
-        ("dead entries are passed over", "for entry in entries if not entry.dead]", "for entry in entries]"),
         ("a brake is looked at first", "                judge.check_brake()\n", ""),
         ("a drain that is told to stop takes no lease", "    if stopping():\n", "    if False:\n"),
         (
@@ -87,11 +87,6 @@ MUTANTS: list[Mutant] = [
             "a failure is told to the circuit",
             "        if not stopping():\n            wiring.circuits.failed(store_id, error)\n",
             "",
-        ),
-        (
-            "what comes before an import is applied before it",
-            'takewhile(lambda entry: entry.kind != "import", entries)',
-            '(entry for entry in entries if entry.kind != "import")',
         ),
         (
             "a circuit closes only by a write",
@@ -124,6 +119,18 @@ MUTANTS: list[Mutant] = [
             "        assert base is not None\n",
         ),
         ("one store counts the members", "        if not self._counts_members:\n", "        if False:\n"),
+    ),
+    *in_file(
+        "worker/sync/reading.py",
+        _TESTS,
+        ("dead entries are passed over", "() if entry.dead else self._judge", "self._judge"),
+        (
+            "what comes before an import is applied before it",
+            '            if entry.kind == "import":\n                return\n',
+            '            if entry.kind == "import":\n                continue\n',
+        ),
+        ("what is written is followed by the cursor", "self._reads_on and not", "not"),
+        ("a drain that has had its time reads no more", "self._reads_on and not self._over()", "self._reads_on"),
     ),
     *in_file(
         "worker/sync/judge.py",
@@ -176,8 +183,8 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "a lease is renewed before an entry is parsed",
-            "        self._lease.renew()\n        try:\n            members = self._parse(entry)",
-            "        try:\n            members = self._parse(entry)",
+            "        self._lease.renew()\n        try:\n            said = self._parse(entry)",
+            "        try:\n            said = self._parse(entry)",
         ),
         ("a lease is renewed while an entry is parsed alone", "meanwhile=self._lease.renew)", "meanwhile=None)"),
         (

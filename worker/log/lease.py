@@ -72,14 +72,14 @@ class Lease:
     _log: DrainLog = field(repr=False)
     _renewed_at: float = field(default=0.0, repr=False)
 
-    def read(self, *, most_bytes: int, most_entries: int) -> list[Entry]:
-        """The next entries after the position, at least one if there is one.
+    def read(self, *, most_bytes: int, most_entries: int, after: str | None = None) -> list[Entry]:
+        """The next entries after the position, or after another one, at least one if there is one.
 
         Raises:
             Behind: some of them are in the snapshot.
             Unavailable: the state server is away.
         """
-        return self._log.read(self.segment, self.position, most_bytes=most_bytes, most_entries=most_entries)
+        return self._log.read(self.segment, after or self.position, most_bytes=most_bytes, most_entries=most_entries)
 
     def renew(self) -> None:
         """Show that this drain lives; cheap to call often, it asks the server only every two seconds.

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
 
 import structlog
 
@@ -24,14 +23,12 @@ from worker.sync.compact import fold_import
 from worker.sync.fold import fold
 from worker.sync.isolation import ParserInterrupted
 from worker.sync.judge import Braked, Judge
+from worker.sync.reading import Reading, read_page
 from worker.sync.taking import take_lease
 from worker.wiring import Wiring
 
 # A drain ends itself and lets others run: a worker that is told to stop waits for no more than this, and one write.
 BUDGET_SECONDS = 2.0
-# One read: what is folded into one write. Compressed bytes, some three to five times that once decoded.
-READ_BYTES = 4 * 1024 * 1024
-READ_ENTRIES = 256
 # Of entries replayed below the snapshot, which are held in memory while its chunks are read.
 BASE_BYTES = 64 * 1024 * 1024
 # A worker that is told to stop finishes the write in hand, unless its store takes longer than this for it.
@@ -159,7 +156,7 @@ class _Run:
         try:
             with Judge(self._wiring, lease) as judge:
                 judge.check_brake()
-                while self._step(judge) and not over():
+                while self._step(judge, over) and not over():
                     pass
             done.wake_up_due = lease.release(clean=True, exact=self._exact, innocent=True)
         except LeaseLost:
@@ -197,25 +194,34 @@ class _Run:
             return self._lease.release(clean=clean, exact=clean and not self._writes)
         return False
 
-    def _step(self, judge: Judge) -> bool:
-        """One read, fold and write; returns whether there may be more to read."""
+    def _step(self, judge: Judge, over: Callable[[], bool]) -> bool:
+        """One read, fold and write; returns whether there may be more to read.
+
+        As long as folding pays, so that nothing need be written, and there is time, it reads on.
+        """
         if self._base is not None:
             return self._step_in_base(self._base)
         try:
-            entries = self._lease.read(most_bytes=READ_BYTES, most_entries=READ_ENTRIES)
+            page = read_page(self._lease)
         except Behind:
             self._base = self._open_base()
             return True
-        if not entries:
+        if not page:
             return False
-        if entries[0].kind == "import":
-            return self._fold_import(entries[0])
-        entries = list(takewhile(lambda entry: entry.kind != "import", entries))
-        said = [judge.members(entry) for entry in entries if not entry.dead]
-        judge.note_lived()
-        counts = self._write([fold(self._lease.segment.ref, said)])
-        goes_on = self._lease.advance(entries[-1], *self._change(counts))
-        self._done.batches += len(entries)
+        if page[0].kind == "import":
+            return self._fold_import(page[0])
+        reading = Reading(self._lease, judge, page, over)
+        del page
+
+        def patches() -> Iterator[SegmentPatch]:
+            for patch in fold(self._lease.segment.ref, reading.members()):
+                reading.end_with_page()
+                yield patch
+            judge.note_lived()
+
+        counts = self._write(patches())
+        goes_on = self._lease.advance_to(*reading.reached, *self._change(counts))
+        self._done.batches += reading.batches
         self._done.dead += judge.dead
         judge.dead = 0
         return goes_on
@@ -253,7 +259,6 @@ class _Run:
         if not self._prepared:
             self._session.prepare(self._describe)
             self._prepared = True
-        self._writes = True
         counts = self._session.write_all(self._noted(patches), self._before_window)
         if counts.refused:
             # Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either.
@@ -270,6 +275,7 @@ class _Run:
         notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
         some = notes.has(store_id, segment)
         for patch in patches:
+            self._writes = True
             self.wrote = self.wrote or bool(patch.add or patch.remove or patch.add_excluded or patch.remove_excluded)
             if some:
                 of_lists: dict[MemberList, list[str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +16,7 @@ from worker.log.lease import Behind, Lease
 from worker.log.names import included_names
 from worker.log.parsers import read_parser
 from worker.sync.isolation import IsolatedParser, ParserCrashed
-from worker.sync.members import read_members
+from worker.sync.members import read_in_pieces
 from worker.wiring import Wiring
 
 # So often may a batch kill the process that parses it, alone, before it is dead.
@@ -104,8 +104,10 @@ class Judge:
             return None, ""
         return 2 * len(reasons) < len(faults), reasons[-1] if reasons else ""
 
-    def members(self, entry: Entry) -> Mapping[str, bool]:
+    def members(self, entry: Entry) -> Iterable[Mapping[str, bool]]:
         """What an entry says, in names; one that can never be read is dead from now on, for all stores.
+
+        A large one says it in pieces, of which the last that names a member decides; judged is all of it, here.
 
         Raises:
             Braked: it would be dead, but so are most of the others.
@@ -115,12 +117,12 @@ class Judge:
         """
         self._lease.renew()
         try:
-            members = self._parse(entry)
+            said = self._parse(entry)
         except InvalidBatch as error:
             self._bury(entry, DeadLetter("dead", error.reason, error.message, error.pointer))
-            return {}
+            return []
         self._lived += entry.kind in PARTNERS
-        return members
+        return said
 
     def note_lived(self) -> None:
         """Tell the brake of the entries that were read since the last call."""
@@ -131,13 +133,13 @@ class Judge:
     def _where(self) -> tuple[str, str]:
         return self._lease.segment.environment_id, self._lease.integration_key
 
-    def _parse(self, entry: Entry) -> Mapping[str, bool]:
+    def _parse(self, entry: Entry) -> Iterable[Mapping[str, bool]]:
         if self._isolated is None or entry.kind != "body":
-            return read_members(self._wiring, entry)
+            return read_in_pieces(self._wiring, entry)
         crashes = 0
         while True:
             try:
-                return included_names(self._parse_alone(self._isolated, entry))
+                return [included_names(self._parse_alone(self._isolated, entry))]
             except ParserCrashed as error:
                 crashes = max(crashes + 1, self._lease.count_crash(entry))
                 _log.error("batch.crashed", batch_id=entry.batch_id, segment=self._lease.segment.ref, how=error.how)

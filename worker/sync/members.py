@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from worker.log.entry import Entry, unpack_change, unpack_slice
 from worker.log.names import included_names, may_be_marked
@@ -28,3 +28,18 @@ def read_members(wiring: Wiring, entry: Entry) -> Mapping[str, bool]:
         # A body in the log names one cohort, and all its members could be read: others are stored as slices.
         members = wiring.parsers.get(entry.parser_digest).decode(content, entry.policy).cohorts[0].members
     return included_names(members) if may_be_marked(content) else members
+
+
+def read_in_pieces(wiring: Wiring, entry: Entry) -> Iterable[Mapping[str, bool]]:
+    """As ``read_members``; what a large body says comes in pieces, of which the last that names a member decides.
+
+    All of it was judged when this returns.
+
+    Raises:
+        InvalidBatch, Unavailable: as ``read_members``.
+    """
+    if entry.kind != "body":
+        return [read_members(wiring, entry)]
+    content = entry.content()
+    pieces = wiring.parsers.get(entry.parser_digest).decode_members(content, entry.policy)
+    return map(included_names, pieces) if may_be_marked(content) else pieces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 import pytest
 import redis
@@ -12,9 +14,15 @@ from worker.log import keyspace
 from worker.log.lease import Lease
 from worker.log.segments import read_segments
 from worker.log.upkeep import StoreStatus
+from worker.manifest import decoder as decoder_module
+from worker.manifest.fast import FastReader
 from worker.manifest.request_parser import RequestParser
-from worker.sync import drain as drain_module
+from worker.model import SegmentPatch, WriteCounts
+from worker.stores.memory import MemorySession
+from worker.stores.segment_store import BeforeWindow
+from worker.sync import fold as fold_module
 from worker.sync import judge as judge_module
+from worker.sync import reading as reading_module
 from worker.sync.drain import Drained, drain
 
 
@@ -40,6 +48,14 @@ def status(installation: Installation) -> StoreStatus:
     return found.stores[installation.store_id]
 
 
+def counted(installation: Installation) -> int:
+    """How many members the segment says it has."""
+    segment = installation.segment()
+    [found] = read_segments(installation.wiring.client, segment.environment_id, [segment.segment_key])
+    assert found.members_exact
+    return found.members
+
+
 def test_members_follow_the_batches_in_the_order_accepted(installation: Installation) -> None:
     installation.accept(add=("ann", "bob"))
     installation.accept(remove=("bob",), add=("cyd",))
@@ -61,17 +77,68 @@ def test_a_batch_without_members_counts_as_applied(installation: Installation) -
 
 
 def test_many_reads_apply_in_one_drain(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain_module, "READ_ENTRIES", 2)
+    monkeypatch.setattr(reading_module, "PAGE_ENTRIES", 2)
     for number in range(7):
         installation.accept(add=(f"p{number}",), remove=(f"p{number - 1}",))
     assert run(installation).batches == 7
     assert installation.members(*(f"p{number}" for number in range(7))) == {"p6"}
 
 
+def test_a_cohort_that_is_sent_again_and_again_is_read_to_its_end_and_written_once(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_module, "PAGE_ENTRIES", 2)
+    written: list[int] = []
+    write_all = MemorySession.write_all
+
+    def counting(self: MemorySession, patches: Iterable[SegmentPatch], before_window: BeforeWindow) -> WriteCounts:
+        each = list(patches)
+        written.extend(len(patch.add) + len(patch.remove) for patch in each)
+        return write_all(self, each, before_window)
+
+    monkeypatch.setattr(MemorySession, "write_all", counting)
+    for number in range(7):
+        installation.accept(add=() if number % 2 else ("ann", "bob"), remove=("ann", "bob") if number % 2 else ())
+    assert run(installation).batches == 7
+    assert written == [2]
+    assert status(installation).settled
+    assert installation.members("ann", "bob") == {"ann", "bob"}
+
+
+def test_members_that_come_back_in_a_later_part_are_as_the_last_batch_says(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold_module.fold, "__kwdefaults__", {"part_names": 1, "most_names": 3})
+    installation.accept(add=("ann", "bob"))
+    installation.accept(add=("cyd",), remove=("bob",))
+    installation.accept(add=("bob",), remove=("ann",))
+    installation.accept(remove=("cyd",), add=("dan",))
+    done = run(installation)
+    assert (done.batches, installation.members("ann", "bob", "cyd", "dan")) == (4, {"bob", "dan"})
+    assert counted(installation) == 2
+
+
+def test_a_large_body_is_written_piece_by_piece_and_the_last_mention_holds(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold_module.fold, "__kwdefaults__", {"part_names": 8, "most_names": 100})
+    monkeypatch.setattr(decoder_module, "LARGE_BODY_BYTES", 0)
+    monkeypatch.setattr(FastReader.__init__, "__defaults__", (256,))
+    decoder_module.decoder_from_text.cache_clear()
+    people = [f"p{number}" for number in range(200)]
+    installation.accept(add=tuple(people), remove=tuple(people[::2]))
+    done = run(installation)
+    decoder_module.decoder_from_text.cache_clear()
+    assert (done.batches, done.added - done.removed) == (1, 100)
+    assert done.removed  # in a part that was written after the one that added them
+    assert installation.members(*people) == set(people[1::2])
+    assert counted(installation) == 100
+
+
 def test_a_spent_budget_ends_the_drain_and_makes_a_wake_up_due(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_module, "READ_ENTRIES", 1)
+    monkeypatch.setattr(reading_module, "PAGE_ENTRIES", 1)
     installation.accept(add=("ann",))
     installation.accept(add=("bob",))
     done = run(installation, budget_seconds=0)
@@ -131,7 +198,7 @@ def test_memory_that_runs_out_is_not_the_batchs_fault(
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(judge_module, "read_members", exhausted)
+    monkeypatch.setattr(judge_module, "read_in_pieces", exhausted)
     with pytest.raises(MemoryError):
         run(installation)
     monkeypatch.undo()

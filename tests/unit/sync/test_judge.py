@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, cast
 
 import msgspec
@@ -21,12 +21,12 @@ from worker.records.brake import LEAST_JUDGED
 from worker.records.brake_states import BrakeState
 from worker.stores import memory
 from worker.stores.memory import MemoryStore
-from worker.sync import drain as drain_module
 from worker.sync import judge as judge_module
+from worker.sync import reading as reading_module
 from worker.sync.drain import Drained, drain
 from worker.sync.isolation import ParserCrashed, ParserInterrupted
 from worker.sync.judge import MOST_CRASHES
-from worker.sync.members import read_members
+from worker.sync.members import read_in_pieces
 
 BAD = b"{not json"
 
@@ -204,16 +204,16 @@ def test_the_lease_is_renewed_before_each_entry_and_each_window(
     steps: list[str] = []
     change = MemoryStore.change
 
-    def read(*arguments: Any) -> Mapping[str, bool]:
+    def read(*arguments: Any) -> Iterable[Mapping[str, bool]]:
         steps.append("entry")
-        return read_members(*arguments)
+        return read_in_pieces(*arguments)
 
     def write(*arguments: Any) -> object:
         if arguments[-1] != "excluded":  # both lists are one window
             steps.append("window")
         return change(*arguments)
 
-    monkeypatch.setattr(judge_module, "read_members", read)
+    monkeypatch.setattr(judge_module, "read_in_pieces", read)
     monkeypatch.setattr(MemoryStore, "change", write)
     monkeypatch.setattr(memory, "WINDOW", 1)
     monkeypatch.setattr(Lease, "renew", lambda _: steps.append("renewed"))
@@ -325,7 +325,7 @@ def test_a_brake_stays_on_until_most_of_what_waits_would_live(installation: Inst
 def test_a_probe_that_fails_lets_nothing_through_that_would_live(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_module, "READ_ENTRIES", 1)
+    monkeypatch.setattr(reading_module, "PAGE_ENTRIES", 1)
     engage(installation)
     let_the_time_come(installation)
     installation.accept(add=("ann",))
