@@ -30,6 +30,8 @@ TURN_SECONDS = 2.0
 POOL_SECONDS = 7.0
 # To take leave of the broker. What it does not answer by then is lost, and nothing of it is needed.
 FAREWELL_SECONDS = 1.0
+# Of that, for each thing asked: a blocking pop that is under way may have seconds to go.
+ANSWER_SECONDS = 0.5
 
 _FROM_A_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 
@@ -82,7 +84,7 @@ class GracefulWorker(Worker):
         gone_seconds = 0.0 if self._told_at is None else time.monotonic() - self._told_at
         signal.setitimer(signal.ITIMER_REAL, 0 if self._runs_tasks else max(0.1, POOL_SECONDS - gone_seconds))
         # Celery leaves these without a limit, for the sake of late acknowledgements, which there are none of here.
-        bound_open_broker_sockets(self.consumer.connection, FAREWELL_SECONDS)
+        bound_open_broker_sockets(self.consumer.connection, ANSWER_SECONDS)
         super().on_close()
 
     def on_stopped(self) -> None:
