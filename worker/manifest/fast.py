@@ -90,13 +90,14 @@ class FastReader:
         """What a body means, or None when the exact reader must say. ``members``: see ``Decoder.decode``."""
         try:
             # Places that no pointer names are skipped without a look at their encoding.
-            if self._takes_too_much(body) or not is_utf8(body):
+            braces = body.count(b"{")
+            if self._takes_too_much(body, braces) or not is_utf8(body):
                 return None
             root = self._decoder.decode(body)
         except (ValueError, RecursionError):  # no JSON, or a value of another type than expected
             return None
         arrays = self._member_arrays(root)
-        if arrays is None or not self._is_shallow(body, sum(map(len, arrays))):
+        if arrays is None or not self._is_shallow(body, braces, sum(map(len, arrays))):
             return None
         return self._payload(root, arrays, members)
 
@@ -122,7 +123,9 @@ class FastReader:
         payload = self._payload(root, arrays, members=True)
         if payload is None or len(payload.cohorts) != 1:
             return None
-        if self._named_otherwise(run.named, root) or not self._is_shallow(body, run.count + sum(map(len, arrays))):
+        if self._named_otherwise(run.named, root) or not self._is_shallow(
+            body, body.count(b"{"), run.count + sum(map(len, arrays))
+        ):
             return None
 
         def told() -> Iterator[dict[str, bool]]:
@@ -183,15 +186,15 @@ class FastReader:
             return [array or [] for array in arrays]
         return None if arrays[0] is None else arrays
 
-    def _takes_too_much(self, body: bytes) -> bool:
+    def _takes_too_much(self, body: bytes, braces: int) -> bool:
         """Whether decoded members could take far more memory than the body: then they are better read one by one."""
-        members = body.count(b"," if self._bare else b"{")
+        members = body.count(b",") if self._bare else braces
         return members * _MEMBER_BYTES > 3 * len(body) + _FREE_BYTES
 
-    def _is_shallow(self, body: bytes, members: int) -> bool:
+    def _is_shallow(self, body: bytes, braces: int, members: int) -> bool:
         # Each member is one object and none lies in another. Braces in strings count too: a doubt, no more.
         objects_aside = 0 if self._bare else members
-        return body.count(b"{") - objects_aside + body.count(b"[") < MAX_NESTING
+        return braces - objects_aside + body.count(b"[") < MAX_NESTING
 
     def _payload(self, root: Any, arrays: list[list[Any]], members: bool) -> Payload | None:
         environment_id = _text(walk(root, self._environment_id))
