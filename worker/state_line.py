@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
+from redis._parsers import BaseParser
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
 
 from worker.settings import Settings
 from worker.state import ANSWER_SECONDS, CONNECT_SECONDS, state_errors
 
 Command = tuple[str | bytes | int, ...]
+
+_READ_BYTES = 65_536
 
 
 class StateLine:
@@ -57,7 +59,7 @@ class StateLine:
                     await self._connect()
                     await connection.send_packed_command(packed, check_health=False)
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    return [await self._reply() for _ in commands]
+                    return await self._replies(len(commands))
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
@@ -77,8 +79,19 @@ class StateLine:
         await connection.connect()
         self.made += 1
 
-    async def _reply(self) -> Any:
-        try:
-            return await self._connection.read_response()
-        except ResponseError as error:
-            return error
+    async def _replies(self, count: int) -> list[Any]:
+        """The next replies, as they come: redis-py's own way waits for each of them."""
+        stream = self._connection._reader  # noqa: SLF001 - redis-py offers no public way to it
+        if stream is None:
+            raise ConnectionResetError("the connection is closed")
+        reader = hiredis.Reader(replyError=BaseParser.parse_error)
+        replies: list[Any] = []
+        while len(replies) < count:
+            if (reply := reader.gets()) is not False:  # hiredis' word for "not yet"
+                replies.append(reply)
+                continue
+            received = await stream.read(_READ_BYTES)
+            if not received:
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(received)
+        return replies

@@ -58,10 +58,11 @@ class Backlog:
     def accept(self, environment_id: str, size: int) -> None:
         """Note that so many bytes were accepted here."""
         begun_ms = self._now_ms() // _SLICE_MS * _SLICE_MS
-        slices = self._accepted.setdefault(environment_id, deque())
+        slices = self._accepted.get(environment_id)
+        if slices is None:
+            slices = self._accepted[environment_id] = deque()
         if slices and slices[-1][0] == begun_ms:
-            size_so_far = slices.pop()[1]
-            slices.append((begun_ms, size_so_far + size))
+            slices[-1] = (begun_ms, slices[-1][1] + size)
         else:
             slices.append((begun_ms, size))
         self._bytes[environment_id] = self._bytes.get(environment_id, 0) + size
@@ -69,6 +70,8 @@ class Backlog:
 
     def problem(self, environment_id: str) -> str | None:
         """Which bound is passed in this environment; None when none is."""
+        if not self._believed:
+            return None
         settings = self._settings
         pending = self._believed.get(environment_id)
         return self._passed(
@@ -79,6 +82,8 @@ class Backlog:
 
     def problem_in_all(self) -> str | None:
         """Which bound is passed by all environments together; None when none is."""
+        if not self._believed:
+            return None
         settings = self._settings
         longest = max(map(_waited_seconds, self._believed.values()), default=0)
         return self._passed(
@@ -93,8 +98,6 @@ class Backlog:
         return [problem for problem in found if problem is not None]
 
     def _passed(self, whose: str, *bounds: tuple[str, int, int]) -> str | None:
-        if not self._believed:
-            return None
         for name, bound, value in bounds:
             if bound and value > bound:
                 return f"what waits of {whose} is {value}, more than {name}={bound}"

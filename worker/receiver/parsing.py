@@ -81,8 +81,11 @@ class Parsing:
         return Parsed(manifest, body, payload, environment, policy, token)
 
     async def _decode(self, manifest: Manifest, body: bytes) -> Payload:
-        decode = partial(manifest.decoder.decode_fast, body, members=False)
-        payload = await work(decode, body, LARGE_BODY_BYTES, self._decoding)
+        if len(body) < LARGE_BODY_BYTES:
+            payload = manifest.decoder.decode_fast(body, members=False)
+        else:
+            decode = partial(manifest.decoder.decode_fast, body, members=False)
+            payload = await in_thread(self._decoding, decode)
         return await self._read_exactly(manifest, body, "reject") if payload is None else payload
 
     async def _read_exactly(self, manifest: Manifest, body: bytes, policy: MemberPolicy) -> Payload:

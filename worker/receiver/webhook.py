@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -237,7 +237,7 @@ class Webhook:
             segment_keys = await self._ask(wiring.segment_keys.allot, environment_id, manifest.key, cohort_ids)
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
-            batch_id=uuid.uuid4().hex,
+            batch_id=secrets.token_hex(16),
             environment_id=environment_id,
             context_kind=payload.context_kind,
             integration_key=manifest.key,

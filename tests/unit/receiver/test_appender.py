@@ -42,7 +42,7 @@ class Appending:
                 raise outcome
             return outcome
 
-        self.appender._exchange = append  # type: ignore[method-assign]
+        self.appender._exchange = append  # type: ignore[method-assign, assignment]
         return asyncio.run(self._told(within_ms))
 
     async def _told(self, within_ms: int) -> tuple[object, int]:
