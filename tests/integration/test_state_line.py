@@ -49,7 +49,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced_unnoticed(val
         with valkey.client() as other:
             other.client_kill_filter(_id=str(own))
         async with asyncio.timeout(10):
-            while not await line._connection.can_read():  # its end
+            while not await line._connection.can_read():  # its end  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
         try:
             return await line.ask([("PING",)]), line.made
