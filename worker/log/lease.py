@@ -16,6 +16,7 @@ from worker.log.dead import DeadLetter
 from worker.log.entry import Entry
 from worker.log.scripts import script
 from worker.model import SegmentId
+from worker.state import state_errors
 
 # Well under the sweeper's lease time, so that one slow step between two renewals costs no lease.
 RENEWAL_SECONDS = 2.0
@@ -41,6 +42,9 @@ class Orphans:
 
     connections: dict[str, str]
 
+
+# From so much on, the text of a reply is not kept beside what was read from it.
+_LARGE_REPLY_BYTES = 8 * 1024 * 1024
 
 # What the script of an advance answers when the log goes on after it.
 _GOES_ON = 2
@@ -278,7 +282,12 @@ class DrainLog:
         verdict, *found = self.call("read", segment, position, most_bytes, most_entries)
         if verdict == b"behind":
             raise Behind
-        return [entry.unpack(*found[i : i + 3]) for i in range(0, len(found), 3)]
+        entries = [entry.unpack(*found[i : i + 3]) for i in range(0, len(found), 3)]
+        if sum(len(each.data) for each in entries) >= _LARGE_REPLY_BYTES:
+            # hiredis keeps the whole text of a reply until the next one comes: any, over the same connection.
+            with state_errors():
+                self._client.exists(keyspace.base(segment.environment_id, segment.segment_key))
+        return entries
 
     def call(self, name: str, segment: SegmentId, *arguments: object) -> Any:
         """Run a script on that segment's generation."""
