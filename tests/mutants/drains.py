@@ -129,8 +129,7 @@ MUTANTS: list[Mutant] = [
             '            if entry.kind == "import":\n                return\n',
             '            if entry.kind == "import":\n                continue\n',
         ),
-        ("what is written is followed by the cursor", "self._reads_on and not", "not"),
-        ("a drain that has had its time reads no more", "self._reads_on and not self._over()", "self._reads_on"),
+        ("a drain that has had its time reads no more", "self._full and not self._over()", "self._full"),
     ),
     *in_file(
         "worker/sync/judge.py",

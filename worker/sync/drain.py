@@ -29,6 +29,9 @@ from worker.wiring import Wiring
 
 # A drain ends itself and lets others run: a worker that is told to stop waits for no more than this, and one write.
 BUDGET_SECONDS = 2.0
+# After so long the cursor follows what was written: what a crash makes to be done again. While it does, and until the
+# first members of the next step are there, the store has nothing to do.
+STEP_SECONDS = 0.5
 # Of entries replayed below the snapshot, which are held in memory while its chunks are read.
 BASE_BYTES = 64 * 1024 * 1024
 # A worker that is told to stop finishes the write in hand, unless its store takes longer than this for it.
@@ -195,10 +198,7 @@ class _Run:
         return False
 
     def _step(self, judge: Judge, over: Callable[[], bool]) -> bool:
-        """One read, fold and write; returns whether there may be more to read.
-
-        As long as folding pays, so that nothing need be written, and there is time, it reads on.
-        """
+        """Read, fold and write, page after page, then advance; returns whether there may be more to read."""
         if self._base is not None:
             return self._step_in_base(self._base)
         try:
@@ -210,13 +210,12 @@ class _Run:
             return False
         if page[0].kind == "import":
             return self._fold_import(page[0])
-        reading = Reading(self._lease, judge, page, over)
+        until = self._clock() + STEP_SECONDS
+        reading = Reading(self._lease, judge, page, lambda: over() or self._clock() >= until)
         del page
 
         def patches() -> Iterator[SegmentPatch]:
-            for patch in fold(self._lease.segment.ref, reading.members()):
-                reading.end_with_page()
-                yield patch
+            yield from fold(self._lease.segment.ref, reading.members())
             judge.note_lived()
 
         counts = self._write(patches())

@@ -10,8 +10,9 @@ from worker.log.entry import Entry
 from worker.log.lease import Behind, Lease
 from worker.sync.judge import Judge
 
-# One page. Compressed bytes, some three to five times that once decoded.
-PAGE_BYTES = 4 * 1024 * 1024
+# One page. Compressed bytes, some three to five times that once decoded; little enough to be read, and parsed, while a
+# store works on what it was sent before.
+PAGE_BYTES = 1024 * 1024
 PAGE_ENTRIES = 256
 
 
@@ -32,21 +33,16 @@ class Reading:
     """
 
     def __init__(self, lease: Lease, judge: Judge, first: Sequence[Entry], over: Callable[[], bool]) -> None:
-        """Begin with a page that was read; the last is the one after which ``over`` says so."""
+        """Begin with a page that was read; ``over``, asked after each full page, says whether it was the last."""
         self._lease = lease
         self._judge = judge
-        self._page = deque(first)
         self._over = over
-        self._reads_on = True
+        self._turn_to(first)
         self.reached = Reached(lease.position, 0, 0)
         self.batches = 0
 
-    def end_with_page(self) -> None:
-        """Read no further page: what this one says is being written, and the cursor is to follow."""
-        self._reads_on = False
-
     def members(self) -> Iterator[Mapping[str, bool]]:
-        """What each entry says, in names; a large one piece by piece. Ends before an import, or with the page.
+        """What each entry says, in names; a large one piece by piece. Ends before an import, or with a page.
 
         Raises:
             As ``Judge.members``; and Unavailable when the state server is away.
@@ -60,8 +56,13 @@ class Reading:
             self.batches += 1
             del entry  # its bytes may be many, and are not needed any more
             yield from said
-            if not self._page and self._reads_on and not self._over():
-                self._page.extend(self._next_page())
+            if not self._page and self._full and not self._over():
+                self._turn_to(self._next_page())
+
+    def _turn_to(self, page: Sequence[Entry]) -> None:
+        self._page = deque(page)
+        # After one that is not, the cursor tells whether there is more: no reading what is not there.
+        self._full = len(page) >= PAGE_ENTRIES or 2 * sum(len(entry.data) for entry in page) >= PAGE_BYTES
 
     def _next_page(self) -> Sequence[Entry]:
         try:

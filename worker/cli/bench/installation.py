@@ -23,6 +23,7 @@ from worker.cli.stack import child_environment
 from worker.cli.supervisor import Child, Role, Supervisor
 from worker.errors import Misconfigured
 from worker.log.append import WakeUp
+from worker.log.keyspace import prefix
 from worker.model import RedisStoreConfiguration, SegmentId
 from worker.settings import Settings
 from worker.state import open_state
@@ -116,13 +117,24 @@ class Installation:
             yield
 
     def wait_until_applied(self, segments: Sequence[SegmentId], poll_seconds: float = _POLL_SECONDS) -> None:
-        """Wait until the store has all that is in these logs; looks seldom enough to disturb nobody.
+        """Wait until the store has all that is in these logs now. Cursors are looked at, which disturbs nobody.
 
         Raises:
-            Misconfigured: a process died, or nothing moved for a minute.
+            Misconfigured: a process died, or it took more than a minute.
         """
+        with self.client() as client:
+            ends = {segment: client.hget(f"{prefix(segment)}:head", "last") for segment in segments}
+
+            def applied() -> bool:
+                for segment, end in list(ends.items()):
+                    if client.hget(f"{prefix(segment)}:cursor:{self.store_id}", "position") != end:
+                        return False
+                    del ends[segment]
+                return True
+
+            self.wait_until(applied, "the log to be applied", poll_seconds)
         keys = [segment.segment_key for segment in segments]
-        self.wait_until(lambda: self._applied(keys), "the log to be applied", poll_seconds)
+        self.wait_until(lambda: self._settled(keys), "the log to be let go", poll_seconds)
 
     def wait_until(self, done: Callable[[], bool], what: str, poll_seconds: float = _POLL_SECONDS) -> None:
         """Wait for something that the roles do.
@@ -143,7 +155,7 @@ class Installation:
         """The hint by which a worker drains that segment to the store."""
         return WakeUp(segment, self.store_id)
 
-    def _applied(self, segment_keys: list[str]) -> bool:
+    def _settled(self, segment_keys: list[str]) -> bool:
         statuses = self.wiring.upkeep.statuses(self.environment_id, segment_keys, [self.store_id])
         return all(store.settled for status in statuses for store in status.stores.values())
 
