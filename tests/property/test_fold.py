@@ -37,7 +37,7 @@ def test_a_fold_changes_membership_as_the_batches_one_by_one_do(
     for batch in sent:
         one_by_one = apply(one_by_one, batch)
     assert write(members, fold("s.g1", sent)) == one_by_one
-    assert write(members, fold("s.g1", sent, part_names=part, most_names=most)) == one_by_one
+    assert write(members, fold("s.g1", sent, first_names=part, last_names=2 * part, most_names=most)) == one_by_one
 
 
 @given(batches)
@@ -52,7 +52,7 @@ def test_few_names_are_folded_into_one_patch_which_has_each_once(sent: list[dict
 def test_a_patch_has_each_member_once_and_no_more_than_the_bound_and_one_batch(
     sent: list[dict[str, bool]], part: int, most: int
 ) -> None:
-    for patch in fold("s.g1", sent, part_names=part, most_names=most):
+    for patch in fold("s.g1", sent, first_names=part, last_names=2 * part, most_names=most):
         names = patch.add + patch.remove
         assert len(names) == len(set(names)) <= most - 1 + max(map(len, sent))
 
@@ -66,10 +66,15 @@ def test_folding_in_portions_or_twice_changes_nothing(sent: list[dict[str, bool]
 
 def test_batches_that_name_new_people_come_in_parts_and_those_that_name_the_same_do_not() -> None:
     new = [{f"{batch}-{number}": True for number in range(10)} for batch in range(9)]
-    assert [len(patch.add) for patch in fold("s", new, part_names=20)] == [30, 30, 30]
-    assert [len(patch.add) for patch in fold("s", new * 2, part_names=1000)] == [90]
+    assert [len(patch.add) for patch in fold("s", new, first_names=20, last_names=20)] == [30, 30, 30]
+    assert [len(patch.add) for patch in fold("s", new * 2, first_names=1000)] == [90]
     same = [dict.fromkeys(map(str, range(100)), True)] * 50
-    assert [len(patch.add) for patch in fold("s", same, part_names=20)] == [100]
+    assert [len(patch.add) for patch in fold("s", same, first_names=20, last_names=20)] == [100]
+
+
+def test_a_cohort_that_is_sent_again_page_by_page_is_folded_once_its_pages_fit() -> None:
+    pages = [{f"{page}-{number}": True for number in range(10)} for page in range(6)]
+    assert [len(patch.add) for patch in fold("s", pages * 20, first_names=10, last_names=80)] == [20, 30, 50, 60]
 
 
 def test_a_patch_is_made_when_it_is_asked_for() -> None:
@@ -80,6 +85,6 @@ def test_a_patch_is_made_when_it_is_asked_for() -> None:
             seen.append(batch)
             yield {f"{batch}-{number}": True for number in range(10)}
 
-    patches = fold("s", sent(), part_names=20)
+    patches = fold("s", sent(), first_names=20)
     next(patches)
     assert seen == [0, 1, 2]

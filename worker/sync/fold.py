@@ -8,9 +8,11 @@ from typing import Final
 from worker.log.names import Marked, split_names
 from worker.model import SegmentPatch
 
-# From so many names on, a change is passed on when folding does not pay: when most of what a batch names is new. It
-# keeps a server busy while the next batches are decoded: with 16,000 it stood still for a tenth of the time.
-PART_NAMES: Final = 8_000
+# With so many names, a change is passed on when folding does not pay: when most of what a batch names is new. The first
+# soon, so that the store has something to do; each later one with twice as many, as it works on the ones before
+# meanwhile. So a cohort that is sent again and again, page by page, is folded as soon as all its pages fit.
+FIRST_NAMES: Final = 8_000
+LAST_NAMES: Final = 48_000
 # And with so many in any case: some 50 MiB.
 MOST_NAMES: Final = 200_000
 
@@ -19,18 +21,20 @@ def fold(
     segment_ref: str,
     batches: Iterable[Mapping[str, bool]],
     *,
-    part_names: int = PART_NAMES,
+    first_names: int = FIRST_NAMES,
+    last_names: int = LAST_NAMES,
     most_names: int = MOST_NAMES,
 ) -> Iterator[SegmentPatch]:
     """Fold batches of one segment, in the order accepted, into patches to be written in the order given.
 
-    Cohorts that are sent again and again fold into one patch, however long that takes; large ones that name everybody
-    once come in parts, each of them made when it is asked for.
+    Batches of the same people fold into one patch, however many they are; of others it becomes several, each of them
+    made when it is asked for.
 
     Args:
         segment_ref: the segment that all of them are for.
         batches: name (names.py) -> True (add) or False (remove), one mapping per batch, or per piece of one.
-        part_names: how many names a patch has at least before it is passed on, where most of a batch is new.
+        first_names: how many names the first patch has at least before it is passed on, where most of a batch is new.
+        last_names: up to how many that grows.
         most_names: how many it has before it is passed on in any case.
 
     Returns:
@@ -38,16 +42,16 @@ def fold(
         patch says of a member holds.
     """
     net: dict[str, bool] = {}
-    marked = False
+    marked, enough = False, first_names
     for members in batches:
         before = len(net)
         net.update(members)
         marked = marked or isinstance(members, Marked)
         # One batch more than is enough: whether folding pays shows only when the next one comes.
         pays = 2 * (len(net) - before) <= len(members)
-        if (before >= part_names and not pays) or len(net) >= most_names:
+        if (before >= enough and not pays) or len(net) >= most_names:
             yield _patch(segment_ref, net, marked=marked)
-            net, marked = {}, False
+            net, marked, enough = {}, False, min(2 * enough, last_names)
     if net:
         yield _patch(segment_ref, net, marked=marked)
 

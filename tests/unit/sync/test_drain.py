@@ -108,7 +108,7 @@ def test_a_cohort_that_is_sent_again_and_again_is_read_to_its_end_and_written_on
 def test_members_that_come_back_in_a_later_part_are_as_the_last_batch_says(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fold_module.fold, "__kwdefaults__", {"part_names": 1, "most_names": 3})
+    monkeypatch.setattr(fold_module.fold, "__kwdefaults__", {"first_names": 1, "last_names": 1, "most_names": 3})
     installation.accept(add=("ann", "bob"))
     installation.accept(add=("cyd",), remove=("bob",))
     installation.accept(add=("bob",), remove=("ann",))
@@ -121,7 +121,7 @@ def test_members_that_come_back_in_a_later_part_are_as_the_last_batch_says(
 def test_a_large_body_is_written_piece_by_piece_and_the_last_mention_holds(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fold_module.fold, "__kwdefaults__", {"part_names": 8, "most_names": 100})
+    monkeypatch.setattr(fold_module.fold, "__kwdefaults__", {"first_names": 8, "last_names": 8, "most_names": 100})
     monkeypatch.setattr(decoder_module, "LARGE_BODY_BYTES", 0)
     monkeypatch.setattr(FastReader.__init__, "__defaults__", (256,))
     decoder_module.decoder_from_text.cache_clear()

@@ -19,9 +19,9 @@ from worker.stores.redis.faults import DRIVER_ERRORS, is_spoilt, reason_of, unav
 from worker.stores.redis.lanes import MOST_REDIRECTIONS, Lane, Lanes
 from worker.stores.segment_store import BeforeWindow, Describe, Sentinel, write_in_turn
 
-# Some windows are hashed and packed, and batches decoded, while the servers work through others: with two in flight, a
-# server that takes 1.4 µs a member stood still a tenth of the time.
-WINDOWS_IN_FLIGHT: Final = 4
+# Some windows are hashed and packed, and batches decoded, while the servers work through others: 24,000 members, which
+# take a server as long as 50,000 take to be decoded and folded. With two in flight it stood still a tenth of the time.
+WINDOWS_IN_FLIGHT: Final = 12
 
 
 class _Part(NamedTuple):
