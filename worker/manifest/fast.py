@@ -20,7 +20,7 @@ _ONLY_TEXT = frozenset({str})
 # What a decoded member takes, and what a body's members may take beside three times its size.
 _MEMBER_BYTES = 110
 _FREE_BYTES = 32 * 1024 * 1024
-_VALUE = attrgetter("value")
+_ID, _VALUE = attrgetter("id"), attrgetter("value")
 
 
 @dataclass(slots=True)
@@ -215,13 +215,14 @@ class FastReader:
             if membership is None:
                 return None
             added.append(membership)
-        if any(self._named_otherwise(self._named(array), root) for array in arrays):
+        overrides = self._overrides_id or self._overrides_name
+        if overrides and any(self._named_otherwise(self._named(array), root) for array in arrays):
             cohorts = self._sorted_out(own, arrays, added)
         else:
             cohorts = [own]
             if members:
                 own.members = self._gathered(arrays, added)
-            elif any("" in self._ids(array) for array in arrays):
+            elif any(self._has_empty_ids(array) for array in arrays):
                 return None
         if cohorts is None or any("" in cohort.members for cohort in cohorts):
             return None
@@ -273,6 +274,10 @@ class FastReader:
         except InvalidBatch:
             return None
         return cohorts.gathered()
+
+    def _has_empty_ids(self, array: list[Any]) -> bool:
+        # Mostly answered without a list of them.
+        return not all(array if self._bare else map(_ID, array)) and "" in self._ids(array)
 
     def _ids(self, array: list[Any]) -> Iterable[str]:
         ids = array if self._bare else [member.id for member in array]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
+from itertools import count
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -72,6 +73,7 @@ class Webhook:
         self._limit = IngestLimit(wiring.settings.ingest_rate_limit)
         self._keeper = Keeper(wiring.settings, wiring.rejected, server)
         self._held_bytes = 0
+        self._batch_ids = _batch_ids()
         # Threads of their own: what hangs in one, or takes seconds, must not hold up the others.
         self._parsing = Parsing()
         self._asking = ThreadPoolExecutor(4, thread_name_prefix="ask")
@@ -237,7 +239,7 @@ class Webhook:
             segment_keys = await self._ask(wiring.segment_keys.allot, environment_id, manifest.key, cohort_ids)
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
-            batch_id=secrets.token_hex(16),
+            batch_id=next(self._batch_ids),
             environment_id=environment_id,
             context_kind=payload.context_kind,
             integration_key=manifest.key,
@@ -276,6 +278,15 @@ class Webhook:
         except UnrenderableResponse as error:
             _log.error("answer.not_json", integration=manifest.key, status=facts.status_code, problem=str(error))
             return None
+
+
+def _batch_ids() -> Iterator[str]:
+    """Ids that nobody else gives: chance of this process' own, and a number.
+
+    Chance for each would take 9 µs of the 100 that a payload takes.
+    """
+    mine = secrets.token_hex(8)
+    return (f"{mine}{number:016x}" for number in count())
 
 
 def _refusal(key: str, refused: Refused, body: bytes | None = None, kept: str | None = None) -> Response:
