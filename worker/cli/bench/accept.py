@@ -8,7 +8,7 @@ from statistics import median
 from worker.cli.bench import reference_servers
 from worker.cli.bench.http_load import request, send_all
 from worker.cli.bench.installation import Installation, installed
-from worker.cli.bench.measuring import Plan, Result, alternate
+from worker.cli.bench.measuring import Plan, Result, alternate, over
 from worker.cli.bench.payloads import INTEGRATION, body, people
 from worker.cli.bench.reference_servers import reference_server
 from worker.errors import Misconfigured
@@ -45,11 +45,17 @@ def accept(plan: Plan) -> list[Result]:
         _check_logs(installation, ours.answered)
     rates = f"{median(of_ours):,.0f} durable 204s/s"
     return [
-        _ratio(
-            "accept_vs_bare", of_ours, of_bare, f"{rates}; a route that only reads the body: {median(of_bare):,.0f}"
+        over(
+            "accept_vs_bare",
+            of_ours,
+            of_bare,
+            said=f"{rates}; a route that only reads the body: {median(of_bare):,.0f}",
         ),
-        _ratio(
-            "accept_vs_task_per_payload", of_ours, of_tasks, f"{rates}; a Celery task each: {median(of_tasks):,.0f}"
+        over(
+            "accept_vs_task_per_payload",
+            of_ours,
+            of_tasks,
+            said=f"{rates}; a Celery task each: {median(of_tasks):,.0f}",
         ),
         Result("accepts_per_second", median(of_ours), "payloads/s", of_ours, f"{MEMBERS} members each"),
     ]
@@ -114,8 +120,3 @@ def _take_tasks(installation: Installation, tasks: _Sending) -> None:
     if found != tasks.answered:
         raise Misconfigured(f"{tasks.answered} tasks were published; {found} are in the queue")
     tasks.answered = 0
-
-
-def _ratio(name: str, ours: list[float], reference: list[float], said: str) -> Result:
-    rounds = [one / other for one, other in zip(ours, reference, strict=True)]
-    return Result(name, median(rounds), "ratio", rounds, said)

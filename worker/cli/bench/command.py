@@ -50,11 +50,13 @@ def command(
 
 def _benchmarks() -> Mapping[str, Callable[[Plan], list[Result]]]:
     """By what ``--only`` takes; a benchmark may give several figures."""
-    from worker.cli.bench import accept, apply, freshness, idle, segments, stages
+    from worker.cli.bench import accept, apply, folding, freshness, idle, memory, segments, stages
 
     return {
         "apply": apply.apply_rates,
         "accept": accept.accept,
+        "fold_gain": folding.fold_gain,
+        "memory_ratio": memory.memory_ratio,
         "flatness": apply.flatness,
         "segments_flatness": segments.segments_flatness,
         "freshness": freshness.freshness,

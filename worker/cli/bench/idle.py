@@ -19,7 +19,8 @@ from worker.state import open_state
 COHORTS = 20
 MEMBERS = 50
 # One heartbeat, five sweeps; the minute's maintenance is in one round of six, and in what the median leaves out.
-_ROUND_SECONDS = 10.0
+_ROUND_SECONDS = 10
+_QUICK_ROUND_SECONDS = 6
 # What starting, the first payloads and the first looks leave to do.
 _SETTLE_SECONDS = 5.0
 
@@ -33,7 +34,8 @@ def idle(plan: Plan) -> list[Result]:
         time.sleep(_SETTLE_SECONDS)
         rounds, by_process = [], dict[str, list[float]]()
         for _ in range(plan.rounds):
-            shares = _shares([each for each in psutil.Process().children(recursive=True) if each.pid not in before])
+            processes = [each for each in psutil.Process().children(recursive=True) if each.pid not in before]
+            shares = _shares(processes, plan.sized(_ROUND_SECONDS, _QUICK_ROUND_SECONDS))
             rounds.append(sum(shares.values()))
             for name, share in shares.items():
                 by_process.setdefault(name, []).append(share)
@@ -41,14 +43,14 @@ def idle(plan: Plan) -> list[Result]:
     return [Result("idle_cost", median(rounds), "of one core", rounds, ", ".join(parts))]
 
 
-def _shares(processes: list[psutil.Process]) -> dict[str, float]:
-    """By what each is, the share of a core that they take for some seconds.
+def _shares(processes: list[psutil.Process], round_seconds: float) -> dict[str, float]:
+    """By what each is, the share of a core that they take for so long.
 
     Raises:
         Misconfigured: one of them has ended meanwhile.
     """
     began, before = time.perf_counter(), [_cpu_seconds(process) for process in processes]
-    time.sleep(_ROUND_SECONDS)
+    time.sleep(round_seconds)
     seconds, shares = time.perf_counter() - began, dict[str, float]()
     for process, cpu_seconds in zip(processes, before, strict=True):
         name = _name(process)

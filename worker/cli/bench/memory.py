@@ -25,7 +25,7 @@ def memory_ratio(plan: Plan) -> list[Result]:
 
     The worker is new in each round: what one large payload has left in its process, the next would find there.
     """
-    members = people(plan.sized(MEMBERS, MEMBERS // 2))
+    members = people(MEMBERS)
     with installed("no") as installation:  # what the store writes down takes four times as long, and no memory of ours
         here, rounds = Applying(installation, members), list[float]()
         for number in range(plan.rounds):
