@@ -39,6 +39,8 @@ appendonly yes
 appendfsync always
 no-appendfsync-on-rewrite no
 aof-use-rdb-preamble yes
+# A rewrite takes a core for a while; the default of 64mb is there after 20,000 payloads.
+auto-aof-rewrite-min-size 256mb
 save ""
 # Nothing that was accepted is ever evicted.
 maxmemory-policy noeviction

@@ -20,7 +20,7 @@ _ONLY_TEXT = frozenset({str})
 # What a decoded member takes, and what a body's members may take beside three times its size.
 _MEMBER_BYTES = 110
 _FREE_BYTES = 32 * 1024 * 1024
-_ID, _VALUE = attrgetter("id"), attrgetter("value")
+_VALUE = attrgetter("value")
 
 
 @dataclass(slots=True)
@@ -159,8 +159,6 @@ class FastReader:
                 members = self._between(body, run.number, before, after)
             except (ValueError, RecursionError):
                 break  # the end of the array, with what comes behind it
-            if "" in self._ids(members):
-                break  # the exact reader will say so of what is read whole
             run.places.append(after)
             run.of_first = run.of_first or len(members)
             run.count += len(members)
@@ -222,11 +220,7 @@ class FastReader:
             cohorts = [own]
             if members:
                 own.members = self._gathered(arrays, added)
-            elif any(self._has_empty_ids(array) for array in arrays):
-                return None
-        if cohorts is None or any("" in cohort.members for cohort in cohorts):
-            return None
-        return Payload(environment_id, context_kind, cohorts)
+        return None if cohorts is None else Payload(environment_id, context_kind, cohorts)
 
     def _membership(self, root: Any, number: int, array: list[Any]) -> Iterable[bool] | None:
         """What the members of one of the arrays are, in their order; for as many as one asks, where all are alike.
@@ -274,10 +268,6 @@ class FastReader:
         except InvalidBatch:
             return None
         return cohorts.gathered()
-
-    def _has_empty_ids(self, array: list[Any]) -> bool:
-        # Mostly answered without a list of them.
-        return not all(array if self._bare else map(_ID, array)) and "" in self._ids(array)
 
     def _ids(self, array: list[Any]) -> Iterable[str]:
         ids = array if self._bare else [member.id for member in array]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from jsonpointer import JsonPointer
@@ -14,7 +14,8 @@ from worker.manifest.request_parser import MemberArrayParser
 # The way to a value in decoded structs: attributes and list indices.
 Steps = tuple[str | int, ...]
 
-ID = str | int
+# An empty id is no id.
+ID = Annotated[str, msgspec.Meta(min_length=1)] | int
 SCALAR = str | int | None
 ACTION = str | int | bool | None
 
