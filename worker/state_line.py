@@ -71,8 +71,9 @@ class StateLine:
 
     async def _connect(self) -> None:
         connection = self._connection
-        if connection.is_connected:
-            if not await connection.can_read():
+        stream = connection._reader  # noqa: SLF001 - as in ``_replies``; redis-py's own look takes 15 µs
+        if stream is not None:
+            if not stream.at_eof() and not stream._buffer:  # type: ignore[attr-defined]  # noqa: SLF001
                 return
             # Nothing was asked, so this is the end of the connection: the server has closed it meanwhile.
             await connection.disconnect(nowait=True)
