@@ -37,7 +37,7 @@ def stages(plan: Plan) -> list[Result]:
         "compress": lambda: [compress(each) for each in bodies],
         "decompress": lambda: [decompress(*each) for each in packed],
         "decode": lambda: [decoder.decode(each) for each in bodies],
-        "fold": lambda: fold(_REF, said),
+        "fold": lambda: list(fold(_REF, said)),
         "hash": lambda: context_hashes(members),
         "pack": lambda: [pack_commands(b"SADD", PREFIX, each, _REF) for each in portions(hashes, 2 * BATCH_MEMBERS)],
         "read_replies": lambda: _read_replies(len(members)),
