@@ -42,5 +42,5 @@ def configure_logs(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # One line a task is the queue's noise; a drain says what it did in a line of its own.
-    for noisy in ("celery.app.trace", "celery.worker.strategy", "celery.beat", "botocore", "uvicorn.access"):
+    for noisy in ("celery.app.trace", "celery.worker.strategy", "botocore", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -15,7 +15,7 @@ _SCALED_SEGMENTS = 8
 
 def apply_rates(plan: Plan) -> list[Result]:
     """``apply_vs_limit`` and ``apply_vs_redis_py``, and what they come from; the store is a Redis as people run one."""
-    members = people(plan.sized(200_000, 100_000))
+    members = people(plan.sized(500_000, 200_000))
     with applying(members, store="everysec") as here:
         ours, limit, plain = alternate(plan, here.by_segsync, here.by_encoded_commands, here.by_plain_python)
     said = f"{median(ours):,.0f} members/s of {limit_name()}'s {median(limit):,.0f}; store with appendfsync everysec"

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TypeVar
 
+import redis
+
 from worker.cli.bench.installation import PREFIX, Installation, StoreKeeps, installed
 from worker.cli.bench.payloads import SEGMENT, append, segment_body
 from worker.cli.bench.references import send_encoded, write_plainly
@@ -21,6 +23,8 @@ from worker.sync.wake_ups import send
 BATCH_MEMBERS = 1000
 _SAMPLE = 1000
 _KEYS_AT_ONCE = 5000
+# Each look takes some of the two cores on which everything runs: where a second passes, few are exact enough.
+_OFTEN_SECONDS, _SELDOM_SECONDS = 0.002, 0.006
 
 T = TypeVar("T")
 
@@ -39,7 +43,7 @@ class Applying:
         """From batches of a thousand that wait in the log; the fill is not measured, the wake-up is."""
         batches = portions(self.members, BATCH_MEMBERS)
         logs = [self.fill(batches[place::segments]) for place in range(segments)]
-        return self._rate(lambda: self.drain(logs), [log.ref for log in logs])
+        return self._rate(lambda: self.drain(logs, _SELDOM_SECONDS), [log.ref for log in logs])
 
     def by_encoded_commands(self) -> float:
         """The very commands that segsync sends, encoded before, sent by what Redis ships for that."""
@@ -65,11 +69,11 @@ class Applying:
         bodies = [segment_body(self.installation.environment_id, cohort_id, members) for members in batches]
         return append(self.installation, cohort_id, bodies, SEGMENT)
 
-    def drain(self, logs: Sequence[SegmentId]) -> float:
-        """Seconds from waking the worker up until it has applied these logs."""
+    def drain(self, logs: Sequence[SegmentId], look_seconds: float = _OFTEN_SECONDS) -> float:
+        """Seconds from waking the worker up until it has applied these logs; how often it looks is for how exact."""
         began = time.perf_counter()
         send(self._app, [self.installation.drain_of(log) for log in logs])
-        self.installation.wait_until_applied(logs)
+        self.installation.wait_until_applied(logs, look_seconds)
         return time.perf_counter() - began
 
     def bytes_in_log_and_store(self) -> tuple[float, float]:
@@ -84,10 +88,13 @@ class Applying:
         return (filled - empty) / len(self.members), (applied - filled) / len(self.members)
 
     def empty(self) -> None:
-        """Take everybody out of the store."""
+        """Take everybody out of the store, and out of its file: it must not come to rewrite that in one side's turn."""
         with self.installation.store_client() as client:
             for keys in portions(self._keys, _KEYS_AT_ONCE):
                 client.delete(*keys)
+            if client.info("persistence")["aof_enabled"]:
+                client.bgrewriteaof()
+                self.installation.wait_until(lambda: not _rewrites(client), "the store to rewrite its file")
 
     def _used_bytes(self) -> int:
         with self.installation.store_client() as client:
@@ -117,6 +124,11 @@ def applying(members: Sequence[str], processes: int = 1, store: StoreKeeps = "as
         found.drain([found.fill(portions(members, BATCH_MEMBERS)[:20])])
         found.empty()
         yield found
+
+
+def _rewrites(client: redis.Redis) -> bool:
+    told = client.info("persistence")
+    return bool(told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"])
 
 
 def portions(members: Sequence[T], size: int) -> list[Sequence[T]]:

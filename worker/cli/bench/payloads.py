@@ -19,7 +19,7 @@ from worker.records.segment_keys import registration
 
 INTEGRATION = "rudderstack"
 SEGMENT = "segment-audiences"
-# The largest group that the receiver appends at once.
+# How many are appended at once.
 _GROUP = 64
 _TO_THE_LOG_MS = 60_000
 
