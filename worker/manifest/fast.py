@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise, repeat
+from itertools import chain, pairwise, repeat
 from operator import attrgetter
 from typing import Any
 
@@ -83,6 +83,10 @@ class FastReader:
         self._cohort_name = shape.value(parser.cohort_name_path)
         self._context_kind = _optional(shape, parser.context_kind_path)
         self._cohort_url = _optional(shape, parser.cohort_url_path)
+        values = (self._action, self._environment_id, self._cohort_id, self._cohort_name)
+        steps = chain(*values, self._context_kind or (), self._cohort_url or ())
+        # Values may lie in members, named by their index: none of those may be cut away.
+        self._last_index = max((step for step in steps if isinstance(step, int)), default=-1)
         self._decoder = shape.decoder()
         self._member_decoders = [shape.members_decoder(steps) for steps in self._arrays]
 
@@ -146,7 +150,7 @@ class FastReader:
         first = self._run_from(body, places)
         second = self._run_from(body, places[len(first.places) :])
         longest = max(first, second, key=lambda run: run.count)
-        return longest if longest.count else None
+        return longest if longest.count and longest.before > self._last_index else None
 
     def _run_from(self, body: bytes, places: list[Cut]) -> _Run:
         """As many pieces, from the first cut on, as are members of one array and can be read."""

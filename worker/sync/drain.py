@@ -150,7 +150,7 @@ class _Run:
         self._base: BaseReading | None = None
         self._prepared = False
         self._exact = True
-        self.wrote = self._writes = False
+        self.wrote = self._writes = self._sends_members = False
         self._done = Drained("applied")
 
     def until(self, over: Callable[[], bool]) -> Drained:
@@ -259,6 +259,7 @@ class _Run:
             self._session.prepare(self._describe)
             self._prepared = True
         counts = self._session.write_all(self._noted(patches), self._before_window)
+        self.wrote = self.wrote or self._sends_members
         if counts.refused:
             # Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either.
             self._wiring.refused_members.note(self._lease.store_id, self._lease.segment, counts.refused)
@@ -275,7 +276,8 @@ class _Run:
         some = notes.has(store_id, segment)
         for patch in patches:
             self._writes = True
-            self.wrote = self.wrote or bool(patch.add or patch.remove or patch.add_excluded or patch.remove_excluded)
+            names = patch.add or patch.remove or patch.add_excluded or patch.remove_excluded
+            self._sends_members = self._sends_members or bool(names)
             if some:
                 of_lists: dict[MemberList, list[str]] = {
                     "included": [*patch.add, *patch.remove],

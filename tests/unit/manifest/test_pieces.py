@@ -117,6 +117,20 @@ def test_a_bad_member_anywhere_leaves_the_whole_body_to_the_exact_reader(place: 
     assert reader(BOOLEAN).read_in_pieces(boolean(members)) is None
 
 
+def by_action_of_a_member(index: int) -> dict[str, Any]:
+    value = {"path": f"/m/{index}/action", "matcher": "^add$"}
+    rest = {key: path for key, path in BOOLEAN.items() if key != "memberArrayParser"}
+    return rest | {"arrayInclusion": value, "memberArrayParser": {"memberIdPath": "/id"}}
+
+
+@pytest.mark.parametrize("index", range(len(MANY)))
+def test_an_action_that_lies_in_a_member_is_never_another_members(index: int) -> None:
+    body = boolean([{"id": each, "action": "add" if at == index else "remove"} for at, each in enumerate(MANY)])
+    found = merged(body, by_action_of_a_member(index))
+    assert found in (None, dict.fromkeys(MANY, True))
+    assert index or found
+
+
 def test_a_member_of_another_cohort_anywhere_leaves_it_too() -> None:
     members: list[dict[str, Any]] = [{"id": each, "v": True} for each in MANY]
     members[20]["cid"] = "another"

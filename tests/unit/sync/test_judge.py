@@ -11,9 +11,10 @@ import redis
 from made_builders import change_by_hand
 from sync_builders import Installation
 
-from worker.errors import Unavailable
+from worker.errors import LeaseLost, Unavailable
 from worker.log import keyspace
 from worker.log.lease import DrainLog, Lease
+from worker.log.segments import read_segments
 from worker.log.upkeep import StoreStatus
 from worker.manifest.decoder import decoder_from_text
 from worker.model import MemberPolicy, Payload
@@ -21,6 +22,8 @@ from worker.records.brake import LEAST_JUDGED
 from worker.records.brake_states import BrakeState
 from worker.stores import memory
 from worker.stores.memory import MemoryStore
+from worker.sync import drain as drain_module
+from worker.sync import fold as fold_module
 from worker.sync import judge as judge_module
 from worker.sync import reading as reading_module
 from worker.sync.drain import Drained, drain
@@ -256,6 +259,13 @@ def brakes(installation: Installation) -> list[BrakeState]:
     return list(installation.wiring.brakes.list())
 
 
+def exact(installation: Installation) -> bool:
+    """Whether the segment's counts of members are exact."""
+    segment = installation.segment()
+    [found] = read_segments(installation.wiring.client, segment.environment_id, [segment.segment_key])
+    return found.members_exact
+
+
 def untouched(installation: Installation) -> bool:
     """Whether the log waits as it did, with nobody at it and nothing that could still land."""
     found = status(installation)
@@ -278,6 +288,24 @@ def test_the_batch_that_engages_the_brake_is_not_dead(installation: Installation
     assert run(installation).outcome == "braked"
     assert len(dead(installation)) == LEAST_JUDGED - 1
     assert untouched(installation)
+
+
+def test_a_brake_that_comes_on_after_a_part_was_written_leaves_all_of_the_step_to_be_done_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold_module.fold, "__kwdefaults__", {"first_names": 1, "last_names": 1, "most_names": 1})
+    installation.accept(add=("ann", "bob"))
+    for _ in range(LEAST_JUDGED + 5):
+        installation.accept_body(BAD)
+    done = run(installation)
+    assert (done.outcome, done.batches) == ("braked", 0)
+    assert installation.members("ann", "bob") == {"ann", "bob"}
+    assert untouched(installation)
+    assert not exact(installation)
+    installation.wiring.brakes.release(installation.environment_id, "rudderstack")
+    assert run(installation).outcome == "applied"
+    assert len(dead(installation)) == LEAST_JUDGED + 5
+    assert installation.members("ann", "bob") == {"ann", "bob"}
 
 
 def test_a_batch_that_died_is_found_again(installation: Installation) -> None:
@@ -408,6 +436,21 @@ def test_a_circuit_closes_when_a_write_succeeded_and_not_when_nothing_was_writte
     installation.accept(add=("ann",))
     assert run(installation).outcome == "applied"
     assert circuit(installation) == (False, False)
+
+
+def test_a_circuit_stays_open_when_a_drain_ends_before_anything_of_its_write_was_sent(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_circuit(installation)
+    installation.accept(add=("ann",))
+
+    def lost(*_: object) -> None:
+        raise LeaseLost("somebody else has it")
+
+    monkeypatch.setattr(drain_module._Run, "_before_window", lost)
+    assert run(installation).outcome == "lost"
+    assert installation.members("ann") == set()
+    assert circuit(installation) == (True, True)
 
 
 def test_who_finds_nothing_to_do_gives_the_turn_to_try_a_store_back(installation: Installation) -> None:
