@@ -99,6 +99,19 @@ class RefusedMembers:
                 self._known[store_id] = (now, segments)
         return keyspace.log_name(segment) in segments
 
+    def among(
+        self, store_id: str, segment: SegmentId, context_hashes: Iterable[str], of: MemberList = "included"
+    ) -> set[str]:
+        """Which of these members are noted as refused in that list.
+
+        Raises:
+            Unavailable: the state server is away.
+        """
+        name = keyspace.log_name(segment)
+        with state_errors():
+            noted = {field.decode() for field in cast("list[bytes]", self._client.hkeys(_key(store_id)))}
+        return {hashed for hashed in context_hashes if f"{name} {_told(of, hashed)}" in noted}
+
     def written(
         self, store_id: str, segment: SegmentId, context_hashes: Iterable[str], of: MemberList = "included"
     ) -> None:

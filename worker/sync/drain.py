@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -258,8 +258,12 @@ class _Run:
         if not self._prepared:
             self._session.prepare(self._describe)
             self._prepared = True
-        counts = self._session.write_all(self._noted(patches), self._before_window)
+        noted: dict[MemberList, set[str]] = {"included": set(), "excluded": set()}
+        counts = self._session.write_all(self._looked_through(patches, noted), self._before_window)
         self.wrote = self.wrote or self._sends_members
+        for of, hashes in noted.items():
+            if hashes:  # whoever is refused once more is noted again
+                self._wiring.refused_members.written(self._lease.store_id, self._lease.segment, hashes, of)
         if counts.refused:
             # Before the cursor moves on: whom the store refused is in no one's way, and not forgotten either.
             self._wiring.refused_members.note(self._lease.store_id, self._lease.segment, counts.refused)
@@ -270,8 +274,13 @@ class _Run:
         self._done.refused += len(counts.refused)
         return counts
 
-    def _noted(self, patches: Iterable[SegmentPatch]) -> Iterator[SegmentPatch]:
-        """The same patches; who was refused before and is written now is forgotten, and noted anew if refused again."""
+    def _looked_through(
+        self, patches: Iterable[SegmentPatch], noted: Mapping[MemberList, set[str]]
+    ) -> Iterator[SegmentPatch]:
+        """The same patches; ``noted`` takes the hashes of those in them whom the store refused before.
+
+        Of all others nothing is kept: it may be a million. The notes go when everything was answered.
+        """
         notes, segment, store_id = self._wiring.refused_members, self._lease.segment, self._lease.store_id
         some = notes.has(store_id, segment)
         for patch in patches:
@@ -285,7 +294,8 @@ class _Run:
                 }
                 for of, keys in of_lists.items():
                     if keys:
-                        notes.written(store_id, segment, (hashed.decode() for hashed in context_hashes(keys)), of)
+                        hashes = (hashed.decode() for hashed in context_hashes(keys))
+                        noted[of].update(notes.among(store_id, segment, hashes, of))
             yield patch
 
     def _describe(self) -> SegmentProfile:

@@ -10,6 +10,7 @@ import redis
 from made_builders import change_by_hand
 from sync_builders import FaultySession, FaultyStore, Installation
 
+from worker.errors import Unavailable
 from worker.log.refused_members import Refusal
 from worker.log.segments import read_segments
 from worker.model import RefusedMember, SegmentPatch, SegmentProfile, WriteCounts
@@ -117,6 +118,19 @@ def test_a_member_leaves_the_list_when_the_store_takes_it(installation: Installa
     apply(installation)
 
     assert [each.context_hash for each in refused(installation)] == [context_hash("bob")]
+
+
+def test_a_write_that_does_not_get_through_leaves_the_list_as_it_is(
+    installation: Installation, store: PickyStore
+) -> None:
+    store.refuses = {"ann"}
+    installation.accept(add=("ann",))
+    apply(installation)
+    installation.accept(add=("ann", "bob"))
+    store.failure = Unavailable("no answer", dependency="store")
+    assert apply(installation).outcome == "away"
+
+    assert [each.context_hash for each in refused(installation)] == [context_hash("ann")]
 
 
 def test_a_write_of_others_leaves_the_list_as_it_is(installation: Installation, store: PickyStore) -> None:
