@@ -28,6 +28,14 @@ StartValkey = Callable[..., ValkeyServer]
 Deploy = Callable[..., Deployment]
 
 
+@pytest.fixture(autouse=True)
+def _hang_ups_are_not_ignored() -> Iterator[None]:
+    """Also where nohup started the tests: a role that inherited that would go on, as it should."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def deploy(start_valkey: StartValkey, tmp_path: Path) -> Iterator[Deploy]:
     """Make a deployment of nobody yet, with workers of two processes, on a state server of its own."""
