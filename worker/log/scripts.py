@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,15 +15,16 @@ from redis.exceptions import NoScriptError
 from worker.state import state_errors
 
 _FOLDER = Path(__file__).parent / "lua"
+_BEGIN = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
+_COMMENT = re.compile(r"--.*")
 
 
 class Script:
-    """One Lua file behind the shared prelude; every script works in the slot of one base key."""
+    """One Lua file behind what it uses of the prelude; every script works in the slot of one base key."""
 
     def __init__(self, name: str) -> None:
-        prelude = (_FOLDER / "_prelude.lua").read_text()
         self.name = name
-        self.text = prelude + (_FOLDER / f"{name}.lua").read_text()
+        self.text = _with_prelude((_FOLDER / f"{name}.lua").read_text())
         # What the server calls it; EVALSHA takes nothing else.
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -37,6 +39,20 @@ class Script:
                 return client.evalsha(self.sha, 1, base, *arguments)
             except NoScriptError:
                 return client.eval(self.text, 1, base, *arguments)
+
+
+def _with_prelude(text: str) -> str:
+    """A script behind those definitions of the prelude that it names, and that those name.
+
+    Each is made anew by every call: all of them take 3 µs, an eighth of an append.
+    """
+    prelude = _COMMENT.sub("", (_FOLDER / "_prelude.lua").read_text())
+    begins = list(_BEGIN.finditer(prelude))
+    ends = [*(begin.start() for begin in begins[1:]), len(prelude)]
+    for begin, end in reversed(list(zip(begins, ends, strict=True))):
+        if re.search(rf"\b{begin[1]}\b", _COMMENT.sub("", text)):
+            text = prelude[begin.start() : end] + text
+    return text
 
 
 @cache
