@@ -11,6 +11,7 @@ from redis._parsers import BaseParser
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
 
 from worker.settings import Settings
 from worker.state import ANSWER_SECONDS, CONNECT_SECONDS, state_errors
@@ -73,9 +74,9 @@ class StateLine:
         connection = self._connection
         stream = connection._reader  # noqa: SLF001 - as in ``_replies``; redis-py's own look takes 15 µs
         if stream is not None:
-            if not stream.at_eof() and not stream._buffer:  # type: ignore[attr-defined]  # noqa: SLF001
+            if not (stream.at_eof() or stream._buffer or stream.exception()):  # type: ignore[attr-defined]  # noqa: SLF001
                 return
-            # Nothing was asked, so this is the end of the connection: the server has closed it meanwhile.
+            # Nothing was asked, so this is the end of the connection: the server has closed, or reset, it meanwhile.
             await connection.disconnect(nowait=True)
         await connection.connect()
         self.made += 1
@@ -85,7 +86,7 @@ class StateLine:
         stream = self._connection._reader  # noqa: SLF001 - redis-py offers no public way to it
         if stream is None:
             raise ConnectionResetError("the connection is closed")
-        reader = hiredis.Reader(replyError=BaseParser.parse_error)
+        reader = hiredis.Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error)
         replies: list[Any] = []
         while len(replies) < count:
             if (reply := reader.gets()) is not False:  # hiredis' word for "not yet"
