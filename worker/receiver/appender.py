@@ -15,6 +15,7 @@ from worker.log.durability import broken_promises
 from worker.log.round_trips import Exchange
 from worker.receiver.parsing import in_thread
 from worker.receiver.state_server import StateServer
+from worker.state import ANSWER_SECONDS
 from worker.state_line import StateLine
 from worker.wiring import Wiring
 
@@ -33,6 +34,9 @@ APPEND_WITHIN_SECONDS = 5.0
 TRY_AGAIN_SECONDS = 0.1
 # By how much longer than its append may take a request waits: when it is answered, nothing of it can land any more.
 LATE_MS = 250
+# Nobody waits longer than that, whatever becomes of the state server's clock: set back an hour, it would have them wait
+# an hour. A look at it that took long sets it back as well, by no more than an answer may take.
+_MOST_MS = int((APPEND_WITHIN_SECONDS + ANSWER_SECONDS) * 1000) + LATE_MS
 # How often that is looked after, while anybody waits.
 _LOOK_SECONDS = 0.1
 
@@ -73,7 +77,8 @@ class Appender:
             InvalidBatch: a segment that it names has another context kind; nothing of it is in a log.
             Unavailable: the state server is away; the batch may be in a log, or in some. Nothing of it lands after
                 its ``not_after_ms``: where its fate is unknown, this is raised no earlier.
-            TimeoutError: nothing was heard of the batch until a little later than that; the same is true of it.
+            TimeoutError: nothing was heard of the batch until a little later than that; the same is true of it, unless
+                the state server's clock was set back meanwhile.
         """
         # Asked for once: until Python 3.12, each time is a system call, 3 µs of a payload's 95.
         loop = self._loop = self._loop or asyncio.get_running_loop()
@@ -98,9 +103,10 @@ class Appender:
         """Tell those who have waited for too long. One timer for all: one each takes 10 µs to start and to stop."""
         now_ms = self._server.now_ms()
         waiting = [(until_ms, future) for until_ms, future in self._unanswered if not future.done()]
-        self._unanswered = [(until_ms, future) for until_ms, future in waiting if until_ms >= now_ms]
+        latest_ms = now_ms + _MOST_MS
+        self._unanswered = [each for each in waiting if now_ms <= each[0] <= latest_ms]
         for until_ms, future in waiting:
-            if until_ms < now_ms:
+            if not now_ms <= until_ms <= latest_ms:
                 future.set_exception(TimeoutError("no answer in time"))
         if self._unanswered:
             asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._answer_late)
@@ -121,7 +127,7 @@ class Appender:
 
     async def _let_pass(self, not_after_ms: int) -> None:
         """Until then, bytes that are on their way may land: nobody may be told earlier that they did not."""
-        await asyncio.sleep(max(0, not_after_ms - self._server.now_ms() + 1) / 1000)
+        await asyncio.sleep(min(max(0, not_after_ms - self._server.now_ms() + 1), _MOST_MS) / 1000)
 
     def close(self) -> None:
         """End the thread."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import redis
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log.append import Batch, Outcome, Target
+from worker.log.append import Batch, Outcome, Target, WakeUp
 from worker.model import Cohort
+from worker.receiver import appender as appender_module
 from worker.receiver.appender import Appender
 from worker.receiver.state_server import StateServer
 from worker.settings import Settings
@@ -45,6 +47,30 @@ class Appending:
         self.appender._exchange = append  # type: ignore[method-assign, assignment]
         return asyncio.run(self._told(within_ms))
 
+    @asynccontextmanager
+    async def served(self, exchange: Callable[[list[str]], Awaitable[None]]) -> AsyncIterator[list[list[str]]]:
+        """Serve appends; ``exchange`` says how a group's tries go. Gives the batch ids of every try, as they begin."""
+        begun: list[list[str]] = []
+
+        async def append(_: object, batches: Sequence[Batch]) -> list[Outcome]:
+            begun.append(group := [batch.batch_id for batch in batches])
+            await exchange(group)
+            return [[] for _ in batches]
+
+        self.appender._exchange = append  # type: ignore[method-assign, assignment]
+        running = asyncio.create_task(self.appender.run())
+        try:
+            async with asyncio.timeout(20):
+                yield begun
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    def begin(self, batch_id: str, within_ms: int = 5000) -> asyncio.Task[list[WakeUp]]:
+        """Append one batch, in a task."""
+        return asyncio.create_task(self.appender.append(_batch(self.server.now_ms() + within_ms, batch_id)))
+
     async def _told(self, within_ms: int) -> tuple[object, int]:
         running = asyncio.create_task(self.appender.run())
         not_after = self.server.now_ms() + within_ms
@@ -57,8 +83,8 @@ class Appending:
         return answer, not_after - self.server.now_ms()
 
 
-def _batch(not_after_ms: int) -> Batch:
-    return Batch("b", "env", "user", "rudderstack", "d", b"{}", [Target("k", Cohort("c"))], [], not_after_ms)
+def _batch(not_after_ms: int, batch_id: str = "b") -> Batch:
+    return Batch(batch_id, "env", "user", "rudderstack", "d", b"{}", [Target("k", Cohort("c"))], [], not_after_ms)
 
 
 @pytest.fixture
@@ -100,3 +126,123 @@ def test_an_append_that_nobody_waits_for_any_more_is_not_begun(fake_redis: redis
 
     asyncio.run(give_up())
     assert fake_redis.keys("*:log") == []
+
+
+async def has_begun(begun: list[list[str]], tries: int) -> None:
+    """Wait until so many tries were begun."""
+    while len(begun) < tries:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0)
+
+
+def test_two_groups_are_under_way_at_a_time_and_who_comes_meanwhile_shares_the_next(appending: Appending) -> None:
+    async def append() -> list[list[str]]:
+        answered = asyncio.Event()
+
+        async def answer(_: list[str]) -> None:
+            await answered.wait()
+
+        async with appending.served(answer) as begun:
+            asked = [appending.begin("a")]
+            await has_begun(begun, 1)
+            asked.append(appending.begin("b"))
+            await has_begun(begun, 2)
+            asked += map(appending.begin, "cde")
+            for _ in range(10):  # as many turns of the event loop as a third group would need, and more
+                await asyncio.sleep(0)
+            assert len(begun) == 2
+            answered.set()
+            await asyncio.gather(*asked)
+            return begun
+
+    assert asyncio.run(append()) == [["a"], ["b"], ["c", "d", "e"]]
+
+
+def test_while_one_group_is_tried_again_no_other_is_begun(appending: Appending) -> None:
+    async def append() -> list[list[str]]:
+        later: list[asyncio.Task[list[WakeUp]]] = []
+
+        async def answer(_: list[str]) -> None:
+            if not later:
+                later.append(appending.begin("later"))
+                raise AWAY
+
+        async with appending.served(answer) as begun:
+            await appending.begin("first")
+            await later[0]
+            return begun
+
+    assert asyncio.run(append()) == [["first"], ["first"], ["later"]]
+
+
+@pytest.mark.parametrize("error", [REFUSED, ZeroDivisionError()])
+def test_after_a_group_that_was_given_up_the_next_one_is_begun(appending: Appending, error: Exception) -> None:
+    async def append() -> None:
+        async def answer(group: list[str]) -> None:
+            if group == ["first"]:
+                raise error
+
+        async with appending.served(answer):
+            with pytest.raises(type(error)):
+                await appending.begin("first", within_ms=0)
+            assert await appending.begin("later") == []
+
+    asyncio.run(append())
+
+
+def test_a_request_that_hears_nothing_is_answered_as_soon_as_nothing_of_it_can_land(appending: Appending) -> None:
+    async def append() -> int:
+        async def answer(_: list[str]) -> None:
+            await asyncio.Event().wait()
+
+        async with appending.served(answer):
+            not_after_ms = appending.server.now_ms() + 300
+            with pytest.raises(TimeoutError):
+                await appending.appender.append(_batch(not_after_ms))
+            return appending.server.now_ms() - not_after_ms
+
+    assert 0 < asyncio.run(append()) < 2000
+
+
+def test_all_who_wait_share_one_timer(appending: Appending) -> None:
+    async def append() -> list[int]:
+        loop, pending, most = asyncio.get_running_loop(), 0, []
+        call_later, look = loop.call_later, appending.appender._answer_late
+
+        def counted(delay: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+            nonlocal pending
+            if callback == appending.appender._answer_late:
+                pending += 1
+                most.append(pending)
+            return call_later(delay, callback, *arguments)
+
+        def looked() -> None:
+            nonlocal pending
+            pending -= 1
+            look()
+
+        loop.call_later = counted  # type: ignore[method-assign, assignment]
+        appending.appender._answer_late = looked  # type: ignore[method-assign]
+        for _ in range(2):  # when nobody waits any more it ends, and with the next request it begins anew
+            asked = [appending.begin(str(number), within_ms=number * 50) for number in range(5)]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [TimeoutError] * 5
+        return [pending, *set(most)]
+
+    assert asyncio.run(append()) == [0, 1]
+
+
+def test_nobody_waits_for_ever_for_a_clock_that_was_set_back(
+    appending: Appending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender_module, "_MOST_MS", 500)
+    now_ms = appending.server.now_ms
+
+    async def append() -> None:
+        asked = appending.begin("b", within_ms=100)
+        await asyncio.sleep(0)
+        monkeypatch.setattr(appending.server, "now_ms", lambda: now_ms() - 3_600_000)
+        async with asyncio.timeout(10):
+            with pytest.raises(TimeoutError, match="no answer in time"):
+                await asked
+
+    asyncio.run(append())
