@@ -112,20 +112,58 @@ def test_a_refusal_after_a_try_of_unknown_fate_is_told_only_when_that_can_land_n
     assert early_ms < 0
 
 
-def test_an_append_that_nobody_waits_for_any_more_is_not_begun(fake_redis: redis.Redis) -> None:
-    appending = Appending(fake_redis)
+def test_an_append_that_nobody_waits_for_any_more_is_not_begun(appending: Appending) -> None:
+    async def append() -> list[list[str]]:
+        async def answer(_: list[str]) -> None:
+            pass
 
-    async def give_up() -> None:
-        waiting = asyncio.create_task(appending.appender.append(_batch(10**15)))
+        given_up = appending.begin("given up")
         await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.sleep(0)
-        running = asyncio.create_task(appending.appender.run())
-        await asyncio.sleep(0.05)
-        running.cancel()
+        given_up.cancel()
+        with suppress(asyncio.CancelledError):
+            await given_up
+        async with appending.served(answer) as begun:
+            await appending.begin("later")
+            return begun
 
-    asyncio.run(give_up())
-    assert fake_redis.keys("*:log") == []
+    assert asyncio.run(append()) == [["later"]]
+
+
+def test_an_append_that_nobody_waits_for_any_more_is_not_tried_again(appending: Appending) -> None:
+    async def append() -> list[list[str]]:
+        asked: list[asyncio.Task[list[WakeUp]]] = []
+
+        async def answer(group: list[str]) -> None:
+            if group == ["given up"]:
+                asked[0].cancel()
+                raise AWAY
+
+        async with appending.served(answer) as begun:
+            asked.append(appending.begin("given up"))
+            with suppress(asyncio.CancelledError):
+                await asked[0]
+            await appending.begin("later")
+            return begun
+
+    assert asyncio.run(append()) == [["given up"], ["later"]]
+
+
+def test_an_outcome_that_comes_after_its_sender_was_answered_harms_nobody(appending: Appending) -> None:
+    async def append() -> None:
+        come = asyncio.Event()
+
+        async def answer(_: list[str]) -> None:
+            await come.wait()
+
+        async with appending.served(answer):
+            late, slow = appending.begin("late", within_ms=0), appending.begin("slow")
+            with pytest.raises(TimeoutError):
+                await late
+            come.set()
+            assert await slow == []
+            assert [await appending.begin("b") for _ in range(2)] == [[], []]
+
+    asyncio.run(append())
 
 
 async def has_begun(begun: list[list[str]], tries: int) -> None:
