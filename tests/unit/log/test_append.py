@@ -191,6 +191,49 @@ def test_an_entry_without_what_it_presupposes_does_not_count_as_accepted(redis_c
     assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [True, False]
 
 
+def test_what_one_entry_presupposes_in_vain_fails_its_own_batch_and_no_other(redis_client: redis.Redis) -> None:
+    redis_client.set("broken", "no hash")
+    needs = [[("registry", "a", "new")], [("registry", "a", "new"), ("broken", "b", "new")], [("registry", "c", "new")]]
+    outcomes = Appends(redis_client).append([replace(batch(), prerequisites=each) for each in needs])
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, True, False]
+
+
+def test_outcomes_come_in_the_order_of_the_batches_also_where_some_have_several_segments(
+    redis_client: redis.Redis,
+) -> None:
+    several = ("rudderstack-a", "rudderstack-b")
+    append(redis_client, batch(), batch(keys=several))
+    outcomes = Appends(redis_client).append(
+        [batch(keys=several), batch(kind="device"), batch(kind="device", keys=several), batch(), batch(keys=several)]
+    )
+    assert [isinstance(outcome, InvalidBatch) for outcome in outcomes] == [False, True, True, False, False]
+
+
+def recent_ids(client: redis.Redis) -> set[bytes]:
+    return set(client.zrange(_key(":recent"), 0, -1))  # type: ignore[arg-type]
+
+
+def _key(suffix: str) -> str:
+    return keyspace.base(ENVIRONMENT, SEGMENT.segment_key) + ":g1" + suffix
+
+
+def test_batch_ids_that_are_older_than_a_minute_go_once_a_minute(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(batch_id="first"))
+    now_ms = Upkeep(redis_client).server_ms()
+    redis_client.zadd(_key(":recent"), {"old": now_ms - 61_000, "young": now_ms - 40_000})
+    append(redis_client, batch(batch_id="second"))
+    assert recent_ids(redis_client) == {b"old", b"young", b"first", b"second"}  # it was done with the first one
+    redis_client.hset(_key(":head"), "tidied", now_ms - 60_000)
+    append(redis_client, batch(batch_id="third"))
+    assert recent_ids(redis_client) == {b"young", b"first", b"second", b"third"}
+
+
+def test_all_batch_ids_together_outlive_the_minute_of_the_last_one(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    # The next to renew that comes a minute later; an id that comes just before it must be known for a minute as well.
+    assert 120_000 < int(redis_client.pttl(_key(":recent"))) <= 180_000
+
+
 def test_an_index_that_cannot_be_written_does_not_make_an_accepted_batch_fail(redis_client: redis.Redis) -> None:
     redis_client.set(keyspace.AHEAD, "no hash")
     append(redis_client, batch(b"1"))
