@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -386,6 +387,26 @@ def test_a_receiver_does_not_wait_for_a_partner_that_stalls_and_stores_no_half(d
     stop(deployment.processes[-1])
     assert partner.status() not in {200, 204}
     assert log_entries(deployment) == 0
+
+
+TOLD_TWICE = """
+import asyncio, os, signal, uvicorn
+from worker.cli.receiver_server import ReceiverServer
+
+async def nothing(scope, receive, send):
+    pass
+
+def tell():
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+
+ReceiverServer(uvicorn.Config(nothing, lifespan="off", port=0), tell).run()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_receiver_that_is_told_to_stop_again_when_it_has_stopped_ends_as_if_told_once() -> None:
+    ended = subprocess.run([sys.executable, "-c", TOLD_TWICE], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
 
 
 def test_a_receiver_whose_state_server_hangs_stops_in_time_and_nothing_lands_that_it_did_not_answer_for(

@@ -57,6 +57,9 @@ class ReceiverServer(uvicorn.Server):
         """See uvicorn, whose own looks ten times a second whether a signal has come: that took 0.1 % of a core."""
         told = asyncio.Event()
         self._wake_up = partial(asyncio.get_running_loop().call_soon_threadsafe, told.set)
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(told.wait(), _TICK_SECONDS)
+        try:
+            while not await self.on_tick(0):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(told.wait(), _TICK_SECONDS)
+        finally:
+            self._wake_up = None  # a signal that comes when the event loop is closed must not raise where it strikes
