@@ -290,6 +290,10 @@ class TcpProxy:
         self._is_cut = True
         self.swallow_what_is_open()
 
+    def turn_to(self, target: tuple[str, int]) -> None:
+        """From now on, new connections are forwarded there; those that exist stay where they are."""
+        self._target = target
+
     def restore(self) -> None:
         """End ``cut``: whatever hung is closed, and new connections are forwarded."""
         self._is_cut = False

@@ -11,7 +11,7 @@ from redis._parsers import BaseParser
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, ReadOnlyError
 
 from worker.settings import Settings
 from worker.state import ANSWER_SECONDS, CONNECT_SECONDS, state_errors
@@ -60,10 +60,14 @@ class StateLine:
                     await self._connect()
                     await connection.send_packed_command(packed, check_health=False)
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    return await self._replies(len(commands))
+                    replies = await self._replies(len(commands))
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
+            if ReadOnlyError in map(type, replies):
+                # It is a replica now, and keeps its connections: who connects anew finds whom the address means now.
+                await connection.disconnect(nowait=True)
+            return replies
 
     async def close(self) -> None:
         """Hang up; idempotent."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from servers import DURABLE, ValkeyServer, wait_until
+from servers import DURABLE, TcpProxy, ValkeyServer, wait_until
 from starlette.testclient import TestClient
 
 from worker.log import keyspace
@@ -165,3 +165,26 @@ def test_a_state_server_that_comes_back_empty_gets_the_registry_of_segments_agai
     assert client.hkeys(segments) == [b"rudderstack-c1"]
     assert client.hlen("segsync:manifests") == 1
     client.close()
+
+
+def test_a_state_server_that_is_a_replica_now_is_left_for_whom_its_address_means_now(
+    start_valkey: Callable[..., ValkeyServer],
+) -> None:
+    former, promoted = start_valkey(DURABLE), start_valkey({**DURABLE, "repl-diskless-sync-delay": "0"})
+    store = RedisStoreConfiguration(host=former.host, port=former.port)
+    with former.client() as primary, promoted.client() as replica, TcpProxy((former.host, former.port)) as address:
+        made = Records(primary).bootstrap(environment_id=None, store_configuration=store)
+        with TestClient(create_receiver(Settings(state_url=f"redis://127.0.0.1:{address.port}"))) as client:
+            receiving = Receiving(promoted, client, made)
+            assert receiving.send() == 204
+            replica.replicaof(former.host, str(former.port))
+            wait_until(lambda: receiving.log_length() == 1, message="a replica that has it all")
+
+            replica.replicaof("NO", "ONE")
+            primary.replicaof(promoted.host, str(promoted.port))
+            address.turn_to((promoted.host, promoted.port))
+
+            wait_until(lambda: receiving.send() == 204, message="a 204")
+            wait_until(lambda: receiving.send("new") == 204, message="a 204 for a segment that must be asked for")
+            wait_until(lambda: receiving.ready() == 200, message="ready again")
+            assert receiving.log_length("new") == 1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import hiredis
 import pytest
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError
 from servers import ValkeyServer
 
 from worker import state_line
@@ -193,6 +193,16 @@ def test_a_connection_that_was_reset_meanwhile_is_replaced_unnoticed() -> None:
         async with server as line:
             await line.ask([("ECHO", "1")])
             await server.reset()
+            return await line.ask([("ECHO", "2")]), line.made
+
+    assert asyncio.run(ask()) == ([b"2"], 2)
+
+
+def test_a_server_that_takes_no_writes_any_more_is_not_asked_over_the_same_connection_again() -> None:
+    async def ask() -> tuple[list[object], int]:
+        async with Answering(b"-READONLY You can't write against a read only replica.\r\n", b"$1\r\n2\r\n") as line:
+            [refused] = await line.ask([("ECHO", "1")])
+            assert isinstance(refused, ReadOnlyError)
             return await line.ask([("ECHO", "2")]), line.made
 
     assert asyncio.run(ask()) == ([b"2"], 2)

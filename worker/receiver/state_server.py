@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from worker.errors import Unavailable
 from worker.log import keyspace
@@ -58,6 +58,9 @@ class StateServer:
         except Unavailable as error:
             if error.fate_unknown:
                 raise
+            if isinstance(error.__cause__, ReadOnlyError):
+                # A replica now, which keeps its connections: who connects anew finds whom the address means now.
+                self._client.connection_pool.disconnect(inuse_connections=False)
             return str(error)
         return ""
 
