@@ -19,6 +19,7 @@ from worker.errors import Unavailable
 from worker.model import RedisStoreConfiguration, SegmentPatch, WriteCounts
 from worker.stores.layout import context_hash, redis_include_key
 from worker.stores.redis import RedisStore
+from worker.stores.redis import session as session_module
 from worker.stores.redis.bulk import WINDOW
 from worker.stores.redis.session import WINDOWS_IN_FLIGHT, RedisWriteSession
 
@@ -157,6 +158,8 @@ def test_a_server_killed_under_a_session_breaks_it_for_good(
         with pytest.raises(Unavailable) as raised:
             add(session, "bob")
         assert raised.value.fate_unknown
+        with pytest.raises(Unavailable):
+            session.write(SegmentPatch(REF, [], []), lambda: None)
         assert store.included("bob") == set()
 
 
@@ -424,6 +427,26 @@ def test_what_before_window_raises_comes_after_all_answers(store: RedisStore, re
         with pytest.raises(KeyError):
             session.write(SegmentPatch(REF, [f"user-{number}" for number in range(4 * WINDOW)], []), before_window)
         assert real_redis.dbsize() == 2 * WINDOW
+
+
+def test_while_the_last_answers_are_waited_for_the_caller_is_asked_and_can_end_the_write(
+    store: RedisStore, real_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "ASK_AGAIN_SECONDS", 0.0)
+    windows = count()
+
+    def lose_the_lease_when_all_is_sent() -> None:
+        if next(windows) == 4:
+            raise KeyError
+
+    with store.session() as session:
+        with pytest.raises(KeyError):
+            session.write(
+                SegmentPatch(REF, [f"user-{number}" for number in range(4 * WINDOW)], []),
+                lose_the_lease_when_all_is_sent,
+            )
+        assert real_redis.dbsize() == 4 * WINDOW
+        assert add(session, "ann") == WriteCounts(1, 0)
 
 
 def test_a_lost_connection_outweighs_what_before_window_raised(

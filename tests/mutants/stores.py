@@ -50,6 +50,56 @@ MUTANTS: list[Mutant] = [
             "            if not self._moved:\n",
             "            if True:\n",
         ),
+        (
+            "in a cluster a patch waits for the answers about the one before it",
+            "        if self._lanes.spread:\n            return write_in_turn(self, patches, before_window)\n",
+            "",
+        ),
+    ),
+    *in_file(
+        "worker/stores/redis/session.py",
+        ("tests/integration/test_store_redis_server.py",),
+        (
+            "a write ends when everything sent was answered",
+            "            while self._sent and self._broken is None:\n",
+            "            while False:\n",
+        ),
+        (
+            "after a refusal nothing more is sent",
+            "            if self._refusal is not None:\n                return\n",
+            "",
+        ),
+        (
+            "a refusal is told",
+            "        if self._refusal is not None:\n            raise self._refusal\n",
+            "",
+        ),
+        (
+            "who waits for the last answers keeps the lease",
+            "                before_window()\n                asked_at",
+            "                asked_at",
+        ),
+    ),
+    *in_file(
+        "worker/stores/redis/bulk.py",
+        ("tests/unit/stores/test_redis_replies.py",),
+        (
+            "replies are counted only where all of them are one or nought",
+            '        if ones + replies.count(b":0\\r\\n") < count:\n            return None\n',
+            "",
+        ),
+        ("replies that were counted are not counted again", "        del self._received[:size]\n", ""),
+        (
+            "what was received before it is parsed is parsed",
+            "            self._reader.feed(bytes(self._received))\n",
+            "",
+        ),
+        (
+            "once replies are parsed none is waited for elsewhere",
+            "        if self._reader is not None:\n            return None\n",
+            "",
+        ),
+        ("the end of a connection is no reply", "        if not received:\n", "        if False:\n"),
     ),
     *in_file(
         "worker/stores/dynamodb/plan.py",

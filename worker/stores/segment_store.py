@@ -72,8 +72,8 @@ class WriteSession(Protocol):
         touched for what is written into the other: who stands in both is in the segment, as SDKs read it.
 
         Idempotent; an empty patch writes nothing. Order within the patch does not matter. ``before_window`` is
-        called before each bounded portion is sent (at least every few thousand members); what it raises ends
-        the write, after everything already sent has been answered.
+        called before each bounded portion is sent (at least every few thousand members), and now and then while answers
+        are waited for; what it raises ends the write, after everything already sent has been answered.
 
         A member whom the store will not take, while it takes others, holds nobody up: the rest is written, and the
         counts tell who was refused, each once for each list that it was refused in.

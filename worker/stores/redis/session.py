@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from worker.stores.segment_store import BeforeWindow, Describe, Sentinel, write_
 # Some windows are hashed and packed, and batches decoded, while the servers work through others: 24,000 members, which
 # take a server as long as 50,000 take to be decoded and folded. With two in flight it stood still a tenth of the time.
 WINDOWS_IN_FLIGHT: Final = 12
+# While the last answers are waited for, the caller is asked so often: a server, or a line to it, that takes two seconds
+# for a window would else keep a drain waiting for longer than its lease lasts, each time anew.
+ASK_AGAIN_SECONDS: Final = 1.0
 
 
 class _Part(NamedTuple):
@@ -130,6 +134,7 @@ class RedisWriteSession:
     def _exchange(self, segment_ref: str, windows: Iterable[_Window], before_window: BeforeWindow) -> None:
         try:
             self._send_all(segment_ref, windows, before_window)
+            self._read_last(before_window)
         finally:
             # Also when before_window raised: its caller must know that whatever was sent has been answered.
             while self._sent and self._broken is None:
@@ -149,6 +154,14 @@ class RedisWriteSession:
                 with self._breaking(part.lane):
                     self._sent[-1].append(part)
                     self._sockets[part.lane].sendall(self._pack(segment_ref, part))
+
+    def _read_last(self, before_window: BeforeWindow) -> None:
+        asked_at = time.monotonic()
+        while self._sent:
+            self._read_window()
+            if self._sent and time.monotonic() - asked_at >= ASK_AGAIN_SECONDS:
+                before_window()
+                asked_at = time.monotonic()
 
     def _pack(self, segment_ref: str, part: _Part) -> bytes:
         adds = pack_commands(b"SADD", self._prefix, part.adds, segment_ref, part.of, asking=part.asking)
