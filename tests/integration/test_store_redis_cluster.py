@@ -395,6 +395,21 @@ def test_members_in_a_slot_that_moves_are_followed_by_ask_and_then_by_moved(
     assert store.sentinel() == Sentinel("ours", 5)
 
 
+def test_the_later_of_two_patches_holds_though_both_are_sent_on_to_another_node(
+    cluster: RedisCluster, open_store: OpenStore, redirections: dict[str, int]
+) -> None:
+    store = open_store(cluster, "{tagged}")
+    slot, members = slot_of("{tagged}"), MEMBERS[:200]
+    write(store, members)
+    with store.session() as session:
+        for _ in cluster.move_slot(slot, next(port for port in cluster.primaries() if port != cluster.owner(slot))):
+            pass
+        patches = [SegmentPatch(REF, [], members), SegmentPatch(REF, members[:100], [])]
+        assert session.write_all(patches, lambda: None) == WriteCounts(100, 200)
+    assert redirections["MOVED"] == 200
+    assert store.includes_keys(REF, members) == [number < 100 for number in range(200)]
+
+
 def test_both_lists_follow_their_keys_into_a_slot_that_moves(
     cluster: RedisCluster, open_store: OpenStore, redirections: dict[str, int]
 ) -> None:

@@ -130,6 +130,17 @@ MUTANTS: list[Mutant] = [
             '            if entry.kind == "import":\n                continue\n',
         ),
         ("a drain that has had its time reads no more", "self._full and not self._over()", "self._full"),
+        (
+            "what was read stays read when the log is trimmed meanwhile",
+            "        except Behind:\n            return []  # the",
+            "        except Behind:\n            raise  # the",
+        ),
+        ("a drain reads on from where it has read to", "after=self.reached.entry_id)", "after=None)"),
+        (
+            "the cursor moves over all that was told",
+            "            self.reached = Reached(",
+            "            self.reached = self.reached if self.batches else Reached(",
+        ),
     ),
     *in_file(
         "worker/sync/judge.py",

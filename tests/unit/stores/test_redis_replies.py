@@ -21,9 +21,9 @@ def wire() -> Iterator[tuple[socket.socket, Replies]]:
 
 def test_replies_of_one_and_nought_are_counted_window_by_window(wire: tuple[socket.socket, Replies]) -> None:
     server, replies = wire
-    server.sendall(b":1\r\n:0\r\n:1\r\n" + b":0\r\n:1\r\n")
+    server.sendall(b":1\r\n:0\r\n:1\r\n" + b":0\r\n:0\r\n")
     assert replies.count_ones(3) == 2
-    assert replies.count_ones(2) == 1
+    assert replies.count_ones(2) == 0
 
 
 def test_no_replies_are_nobody(wire: tuple[socket.socket, Replies]) -> None:
@@ -44,6 +44,16 @@ def test_another_reply_among_them_leaves_all_of_them_to_be_parsed(
     server.sendall(b":0\r\n")
     assert replies.count_ones(2) is None
     assert list(replies.take(2)) == [1, 0]
+
+
+def test_replies_that_were_parsed_are_never_counted(wire: tuple[socket.socket, Replies]) -> None:
+    server, replies = wire
+    server.sendall(b":1\r\n:1\r\n" + REFUSED)
+    assert replies.count_ones(3) is None
+    assert list(replies.take(3))[:2] == [1, 1]
+    server.sendall(b":0\r\n:0\r\n")
+    assert replies.count_ones(2) is None
+    assert list(replies.take(2)) == [0, 0]
 
 
 def test_replies_that_come_in_pieces_are_waited_for(wire: tuple[socket.socket, Replies]) -> None:

@@ -11,7 +11,8 @@ from sync_builders import Installation
 
 from worker.errors import Unavailable
 from worker.log import keyspace
-from worker.log.lease import Lease
+from worker.log.entry import Entry
+from worker.log.lease import Behind, Lease
 from worker.log.segments import read_segments
 from worker.log.upkeep import StoreStatus
 from worker.manifest import decoder as decoder_module
@@ -82,6 +83,25 @@ def test_many_reads_apply_in_one_drain(installation: Installation, monkeypatch: 
         installation.accept(add=(f"p{number}",), remove=(f"p{number - 1}",))
     assert run(installation).batches == 7
     assert installation.members(*(f"p{number}" for number in range(7))) == {"p6"}
+
+
+def test_a_log_that_is_trimmed_between_two_reads_keeps_what_was_read(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_module, "PAGE_ENTRIES", 1)
+    read, behind = Lease.read, iter([True])
+
+    def trimmed_once(self: Lease, *, most_bytes: int, most_entries: int, after: str | None = None) -> list[Entry]:
+        if after is not None and next(behind, False):
+            raise Behind
+        return read(self, most_bytes=most_bytes, most_entries=most_entries, after=after)
+
+    monkeypatch.setattr(Lease, "read", trimmed_once)
+    installation.accept(add=("ann",))
+    installation.accept(add=("bob",))
+    done = run(installation)
+    assert (done.outcome, done.batches) == ("applied", 2)
+    assert installation.members("ann", "bob") == {"ann", "bob"}
 
 
 def test_a_cohort_that_is_sent_again_and_again_is_read_to_its_end_and_written_once(
