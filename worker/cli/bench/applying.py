@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TypeVar
 
@@ -93,8 +93,13 @@ class Applying:
             for keys in portions(self._keys, _KEYS_AT_ONCE):
                 client.delete(*keys)
             if client.info("persistence")["aof_enabled"]:
-                client.bgrewriteaof()
-                self.installation.wait_until(lambda: not _rewrites(client), "the store to rewrite its file")
+                self._wait_for_rewriting(client)
+                with suppress(redis.ResponseError):  # it has begun one of itself this very moment
+                    client.bgrewriteaof()
+                self._wait_for_rewriting(client)
+
+    def _wait_for_rewriting(self, client: redis.Redis) -> None:
+        self.installation.wait_until(lambda: not _rewrites(client), "the store to rewrite its file")
 
     def _used_bytes(self) -> int:
         with self.installation.store_client() as client:
