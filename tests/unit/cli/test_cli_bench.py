@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from worker.cli.app import app
+from worker.cli.bench import command as command_module
 from worker.cli.bench.measuring import Plan, Result, alternate, over
 from worker.cli.bench.payloads import body, people, segment_body
 from worker.cli.bench.report import TARGETS, Target, print_table, write_json
@@ -98,6 +99,21 @@ def test_a_benchmark_by_itself_prints_a_table_and_writes_its_figures(tmp_path: P
     assert {"cpu_us_decode", "cpu_us_hash", "cpu_us_pack"} <= figures["results"].keys()
     assert all(len(each["rounds"]) == 3 and each["value"] > 0 for each in figures["results"].values())
     assert "cpu_us_decode" in done.output
+
+
+def test_what_was_measured_before_one_failed_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Plan) -> list[Result]:
+        raise Misconfigured("somebody is missing in the store")
+
+    measured = Result("idle_cost", 0.007, "share", [0.007], "of one core")
+    monkeypatch.setattr(command_module, "_benchmarks", lambda: {"idle_cost": lambda _: [measured], "apply": fail})
+    out = tmp_path / "bench.json"
+    told = CliRunner().invoke(app, ["bench", "--out", str(out)])
+    assert isinstance(told.exception, Misconfigured)
+    assert list(json.loads(out.read_text())["results"]) == ["idle_cost"]
+    assert "idle_cost" in told.output
 
 
 def test_an_unknown_benchmark_is_told_with_those_that_there_are() -> None:

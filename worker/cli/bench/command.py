@@ -38,13 +38,15 @@ def command(
         raise Misconfigured(f"no benchmark is called {unknown[0]}; there are {', '.join(benchmarks)}")
     results: list[Result] = []
     began = time.monotonic()
-    for name, measure in benchmarks.items():
-        if only is None or name in only:
-            print(f"{time.monotonic() - began:4.0f} s  {name}", file=sys.stderr)
-            results += measure(plan)
-    machine = describe()
-    write_json(out, machine, results)
-    print_table(console(), machine, results)
+    try:
+        for name, measure in benchmarks.items():
+            if only is None or name in only:
+                print(f"{time.monotonic() - began:4.0f} s  {name}", file=sys.stderr)
+                results += measure(plan)
+    finally:  # what was measured before one failed, or somebody had enough of it, took minutes
+        machine = describe()
+        write_json(out, machine, results)
+        print_table(console(), machine, results)
     print(f"{time.monotonic() - began:.0f} s in all; figures: {out}", file=sys.stderr)
 
 
