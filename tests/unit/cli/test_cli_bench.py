@@ -34,6 +34,19 @@ def test_sides_take_turns_at_going_first() -> None:
     assert found == [[0, 3, 4], [1, 2, 5]]
 
 
+def test_a_rounds_rate_is_that_of_all_its_turns() -> None:
+    rates = {"ours": iter([10, 30]), "theirs": iter([4, 12])}
+    order: list[str] = []
+
+    def side(name: str) -> float:
+        order.append(name)
+        return next(rates[name])
+
+    found = alternate(Plan(rounds=1), lambda: side("ours"), lambda: side("theirs"), turns=2)
+    assert order == ["ours", "theirs", "theirs", "ours"]
+    assert found == [[15], [6]]
+
+
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     result = over("speed", [10, 30, 90], [10, 10, 10], said="fast")
     assert (result.value, list(result.rounds), result.unit) == (3, [1, 3, 9], "ratio")

@@ -18,6 +18,7 @@ MEMBERS = 50
 CONNECTIONS = 32
 _BODIES_OF_A_COHORT = 50
 _WARM_UP = 2000
+_TURNS = 5
 _PATH = f"/api/v2/segment-targets/{INTEGRATION}"
 
 
@@ -30,9 +31,9 @@ def accept(plan: Plan) -> list[Result]:
         reference_server("tasks", installation.wiring.settings.broker()) as tasks_url,
     ):
         requests = _requests(installation)
-        ours = _Sending(receiver_url, requests, plan.sized(20_000, 10_000))
-        bare = _Sending(bare_url, requests, plan.sized(20_000, 10_000))
-        tasks = _Sending(tasks_url, requests, plan.sized(3_000, 1_500))
+        ours = _Sending(receiver_url, requests, plan.sized(4_000, 2_000))
+        bare = _Sending(bare_url, requests, plan.sized(4_000, 2_000))
+        tasks = _Sending(tasks_url, requests, plan.sized(600, 300))
         for each in (ours, bare, tasks):
             each.send(_WARM_UP)
 
@@ -41,7 +42,7 @@ def accept(plan: Plan) -> list[Result]:
             _take_tasks(installation, tasks)
             return found
 
-        of_ours, of_bare, of_tasks = alternate(plan, ours, bare, publish)
+        of_ours, of_bare, of_tasks = alternate(plan, ours, bare, publish, turns=_TURNS)
         _check_logs(installation, ours.answered)
     rates = f"{median(of_ours):,.0f} durable 204s/s"
     return [
@@ -62,7 +63,7 @@ def accept(plan: Plan) -> list[Result]:
 
 
 class _Sending:
-    """A server under load; called, it does one round and returns the 204s per second."""
+    """A server under load; called, it takes one turn and returns the 204s per second."""
 
     def __init__(self, url: str, requests: list[bytes], count: int) -> None:
         self.answered = 0

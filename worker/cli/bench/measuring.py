@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import harmonic_mean, median
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,19 @@ def over(name: str, ours: Sequence[float], reference: Sequence[float], *, said: 
     return Result(name, median(rounds), "ratio", rounds, said)
 
 
-def alternate(plan: Plan, *sides: Callable[[], float]) -> list[list[float]]:
-    """Do each side's work once a round, in an order that turns with each round; what each gave, round by round."""
+def alternate(plan: Plan, *sides: Callable[[], float], turns: int = 1) -> list[list[float]]:
+    """Do each side's work in each round, in an order that turns; the rates that each gave, round by round.
+
+    With several turns a round, sides change places within it, and the rate is that of all its turns: a machine whose
+    neighbours come and go by the second is then the same for all of them.
+    """
     found: list[list[float]] = [[] for _ in sides]
     for number in range(plan.rounds):
-        for place in range(len(sides)):
-            side = (place + number) % len(sides)
-            found[side].append(sides[side]())
+        rates: list[list[float]] = [[] for _ in sides]
+        for turn in range(turns):
+            for place in range(len(sides)):
+                side = (place + number + turn) % len(sides)
+                rates[side].append(sides[side]())
+        for side, of_turns in enumerate(rates):
+            found[side].append(harmonic_mean(of_turns))  # each turn has the same work
     return found
