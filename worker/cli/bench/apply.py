@@ -29,7 +29,7 @@ def apply_rates(plan: Plan) -> list[Result]:
 
 def apply_elsewhere(plan: Plan) -> list[Result]:
     """The same where the store syncs each write, as the server of ``segsync up``, and where it keeps no file at all."""
-    members, results = people(plan.sized(200_000, 100_000)), list[Result]()
+    members, results = people(plan.sized(200_000, 60_000)), list[Result]()
     kept: dict[StoreKeeps, str] = {"as state": "fsync", "no": "no_file"}
     for store, name in kept.items():
         with applying(members, store=store) as here:

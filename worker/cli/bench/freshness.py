@@ -22,7 +22,7 @@ COHORTS = 50
 MEMBERS = 200
 PER_SECOND = 50
 _ROUND_SECONDS = 10
-_QUICK_ROUND_SECONDS = 6
+_QUICK_ROUND_SECONDS = 4
 _SENDERS = 16
 # How often the reader looks while anything is to be seen: what the figures are exact to.
 _LOOK_SECONDS = 0.001

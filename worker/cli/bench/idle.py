@@ -20,7 +20,7 @@ COHORTS = 20
 MEMBERS = 50
 # One heartbeat, five sweeps; the minute's maintenance is in one round of six, and in what the median leaves out.
 _ROUND_SECONDS = 10
-_QUICK_ROUND_SECONDS = 6
+_QUICK_ROUND_SECONDS = 5
 # What starting, the first payloads and the first looks leave to do.
 _SETTLE_SECONDS = 5.0
 

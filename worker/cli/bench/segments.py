@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.02
 
 def segments_flatness(plan: Plan) -> list[Result]:
     """What it costs to accept and apply payloads with 20,000 segments known, by what it costs with 20."""
-    payloads = plan.sized(12_000, 4000)
+    payloads = plan.sized(12_000, 2_500)
     with _known(FEW) as few, _known(MANY) as many:
         at_many, at_few = alternate(plan, lambda: many.seconds(payloads), lambda: few.seconds(payloads))
     said = (
