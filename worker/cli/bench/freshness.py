@@ -27,6 +27,8 @@ _SENDERS = 16
 # How often the reader looks while anything is to be seen: what the figures are exact to.
 _LOOK_SECONDS = 0.001
 _PATIENCE_SECONDS = 30.0
+# A receiver hangs up after five; which of the senders gets a payload is chance.
+_PAUSE_SECONDS = 2.0
 _PATH = f"/api/v2/segment-targets/{INTEGRATION}"
 
 
@@ -135,9 +137,13 @@ class _Load:
                 raise Misconfigured(f"a payload was answered {answer.status}")
 
     def _link(self) -> http.client.HTTPConnection:
-        """A connection for each sender, kept for all that it sends."""
+        """A connection for each sender, kept for all that it sends; opened anew after a pause."""
+        now = time.perf_counter()
         if not hasattr(self._links, "link"):
             self._links.link = http.client.HTTPConnection(self._address)
+        elif now - self._links.used_at > _PAUSE_SECONDS:
+            self._links.link.close()
+        self._links.used_at = now
         link: http.client.HTTPConnection = self._links.link
         return link
 
