@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+import traceback
+from itertools import islice
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
@@ -17,6 +19,8 @@ _WATCH_SECONDS = 0.5  # how soon a process notices where the kernel does not tel
 # After so long, a role that was told to stop ends whatever it is at: orchestrators and `segsync up` kill after ten.
 LAST_RESORT_SECONDS = 9.0
 _CUT_SHORT = 1
+# So many are enough to see what hangs, of some forty that Celery and uvicorn make of a role.
+_MOST_CALLS = 12
 
 _ready_fd: int | None = None
 # Shared with every process that is forked from here on: Celery's own flag stays in the parent.
@@ -64,17 +68,24 @@ class LastResort:
         why = signal.Signals(number).name if number else "of itself"
         self._say("info", f"{self._role}.stopping", why)
         time.sleep(self._seconds)
-        self._say("error", f"{self._role}.cut_short", why)
+        self._say("error", f"{self._role}.cut_short", why, at=where())
         os._exit(_CUT_SHORT)
 
-    def _say(self, level: str, event: str, why: str) -> None:
+    def _say(self, level: str, event: str, why: str, **facts: object) -> None:
         import structlog  # noqa: PLC0415 - commands that never stop must answer at once
 
         log = getattr(structlog.get_logger(__name__), level)
         # The pipe may be full, and its reader gone; the thread that holds the log's lock may be the one that hangs.
-        saying = threading.Thread(target=log, args=(event,), kwargs={"why": why}, daemon=True)
+        saying = threading.Thread(target=log, args=(event,), kwargs={"why": why, **facts}, daemon=True)
         saying.start()
         saying.join(_WATCH_SECONDS)
+
+
+def where() -> list[str]:
+    """What the main thread is at, the innermost call last, each as ``file:line function``."""
+    innermost = sys._current_frames()[threading.main_thread().ident or 0]  # noqa: SLF001 - documented, for this
+    calls = list(islice(traceback.walk_stack(innermost), _MOST_CALLS))
+    return [f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}" for frame, line in reversed(calls)]
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -76,6 +76,14 @@ def test_the_last_resort_ends_a_process_that_hangs() -> None:
     assert 1.0 <= seconds < 5.0
 
 
+def test_the_last_resort_says_what_the_process_was_at() -> None:
+    script = f"{HANGS}\ndef hang():\n    time.sleep(60)\nlast_resort.arm(15)\nhang()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
+    said = done.stdout.splitlines()[-1]
+    assert "test.cut_short" in said
+    assert said.index("<string>:9 <module>") < said.index("<string>:7 hang")
+
+
 def test_the_last_resort_ends_a_process_whose_log_nobody_reads() -> None:
     full = "os.set_blocking(1, False)\ntry:\n    while True: os.write(1, b'x' * 65536)\nexcept BlockingIOError: pass\n"
     code, _ = end(f"{HANGS}\n{full}\nos.set_blocking(1, True)\nlast_resort.arm()\nprint('x' * 65536)")

@@ -18,7 +18,7 @@ from celery.utils.threads import bound_open_broker_sockets  # type: ignore[attr-
 from celery.worker import WorkController, state
 from celery.worker.consumer import Consumer
 
-from worker.processes import LastResort, request_stop, stop_requested, stop_signals
+from worker.processes import LastResort, request_stop, stop_requested, stop_signals, where
 
 # A process that runs its tasks itself interrupts the one in hand after so long: it may hang in the broker, which
 # Celery waits for with the patience of minutes.
@@ -139,7 +139,7 @@ class GracefulWorker(Worker):
         for process in pool._pool if pool else ():  # noqa: SLF001 - it has no other list of them
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-        _log.warning("pool.left", problem=f"it had not ended {POOL_SECONDS:g} s after the signal")
+        _log.warning("pool.left", problem=f"it had not ended {POOL_SECONDS:g} s after the signal", at=where())
 
 
 class _Consumer(Consumer):
