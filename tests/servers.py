@@ -33,19 +33,22 @@ DURABLE: Mapping[str, str] = {"save": "", "appendonly": "yes", "appendfsync": "a
 
 
 def wait_until(condition: Callable[[], T], timeout_s: float = 10.0, message: str = "") -> T:
-    """Poll until ``condition()`` is truthy and return what it returned.
+    """Poll until ``condition()`` is truthy and return what it returned; the longer it takes, the more rarely.
 
     Raises:
         AssertionError: it was still falsy after ``timeout_s``; ``message`` says what was waited for.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while True:
+        asked = time.monotonic()
         value = condition()
         if value:
             return value
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= began + timeout_s:
             raise AssertionError(f"not within {timeout_s} s: {message or condition}")
-        time.sleep(0.005)
+        # The cores are for those who are waited for: half of one at most goes into asking, and less after a while.
+        time.sleep(max(0.005, min(0.05, (now - began) / 100), min(0.5, now - asked)))
 
 
 class Missing(Exception):
