@@ -278,6 +278,36 @@ def test_a_process_of_the_pool_that_crashes_is_replaced_and_the_worker_goes_on(d
     stop(worker)
 
 
+def test_every_process_of_the_pool_works_again_after_an_outage_in_the_midst_of_its_work(
+    deploy: Deploy, start_valkey: StartValkey
+) -> None:
+    store = start_valkey()
+    deployment = deploy(DURABLE, SEGSYNC_STORE_URL=store.url)
+    accept(deployment)
+    worker = start_at_work(deployment)
+    os.kill(worker.pid, signal.SIGSTOP)  # everybody has failed by the time that it looks
+    deployment.state.kill()
+    time.sleep(1.0)
+    os.kill(worker.pid, signal.SIGCONT)
+    deployment.state.start()
+    deployment.start("scheduler")
+    deployment.wait_until_applied(120)
+
+    def worked() -> dict[int, float]:
+        return {child.pid: child.cpu_times().user for child in psutil.Process(worker.pid).children()}
+
+    before = worked()
+
+    def have_all_worked() -> bool:
+        accept(deployment, 100)
+        deployment.wait_until_applied(30)
+        return all(seconds > before[pid] for pid, seconds in worked().items())
+
+    wait_until(have_all_worked, 60, "work of every process of the pool")
+    stop(worker)
+    assert "pool.left" not in deployment.logs()
+
+
 def test_a_process_of_the_pool_that_does_not_end_does_not_keep_the_worker(deploy: Deploy) -> None:
     deployment = deploy()
     worker = deployment.start("worker")

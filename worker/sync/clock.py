@@ -5,17 +5,11 @@ No messages, which that worker would take itself: Celery's Beat and one message 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import structlog
 from celery import Celery, bootsteps
 
-from worker.errors import Unavailable
 from worker.sync.tasks import CLOCK
-
-_log = structlog.get_logger(__name__)
 
 
 class Clock(bootsteps.StartStopStep):
@@ -30,10 +24,10 @@ class Clock(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """See Celery. Freshness does not wait for its first ten seconds to be over, nor what is ahead for the sweep."""
         for name, (seconds, at_once) in CLOCK.items():
-            fire = partial(_fire, consumer.app.tasks[name])
+            task = consumer.app.tasks[name]
             if at_once:
-                self._entries.append(consumer.timer.call_after(0, fire))
-            self._entries.append(consumer.timer.call_repeatedly(seconds, fire))
+                self._entries.append(consumer.timer.call_after(0, task))
+            self._entries.append(consumer.timer.call_repeatedly(seconds, task))
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's
         """See Celery."""
@@ -46,12 +40,3 @@ class Clock(bootsteps.StartStopStep):
 def add_clock(app: Celery) -> None:
     """Let the workers that this app is given from now on keep the clock."""
     app.steps["consumer"].add(Clock)
-
-
-def _fire(task: Callable[[], None]) -> None:
-    try:
-        task()
-    except Unavailable as error:
-        _log.warning("state.away", error=str(error))
-    except Exception:  # noqa: BLE001 - the next time, it may go well; Celery's timer would not say where it failed
-        _log.exception("clock.bug")

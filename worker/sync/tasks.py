@@ -36,6 +36,7 @@ CLOCK = {
     "segsync.maintain": (MAINTENANCE_SECONDS, False),
 }
 COMPACT_TASK = "segsync.compact"
+_TASK = "worker.sync.task:Task"
 # With so many hints waiting, more of them help nobody, and while no worker runs they would pile up without end.
 MOST_QUEUED = 10_000
 
@@ -49,7 +50,7 @@ def create_celery(settings: Settings) -> Celery:
     (a redelivery after an hour would help nobody, and late acknowledgement on Redis lets prefetch counts drift), if at
     all, keep no results, and are never retried: the sweeper is the retry.
     """
-    app = Celery("segsync", broker=settings.broker(), set_as_current=False)
+    app = Celery("segsync", broker=settings.broker(), set_as_current=False, task_cls=_TASK)
     app.conf.update(options(settings))
     _add_tasks(app)
     _add_file_tasks(app)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from celery import Celery
 from kombu.asynchronous.timer import Timer
 from structlog.testing import capture_logs
 
-from worker.errors import Unavailable
 from worker.sync.clock import Clock
+from worker.sync.task import Task
 from worker.sync.tasks import CLOCK
 
 
@@ -56,16 +57,14 @@ def test_a_lost_connection_to_the_broker_takes_its_times_with_it(consumer: Simpl
     assert called == []
 
 
-@pytest.mark.parametrize(
-    ("fault", "event"),
-    [(Unavailable("it is away", dependency="state"), "state.away"), (ZeroDivisionError(), "clock.bug")],
-)
-def test_what_fails_is_logged_and_the_clock_goes_on(consumer: SimpleNamespace, fault: Exception, event: str) -> None:
-    def fail() -> None:
-        raise fault
+def test_a_task_that_fails_keeps_no_other_from_its_turn(consumer: SimpleNamespace) -> None:
+    app = Celery(set_as_current=False, task_cls=Task)
 
-    consumer.app.tasks = dict.fromkeys(CLOCK, fail)
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    consumer.app.tasks = {name: app.task(name=name, shared=False)(fail) for name in CLOCK}
     Clock(consumer).start(consumer)
     with capture_logs() as lines:
         fire(consumer, within_seconds=60)
-    assert {line["event"] for line in lines} == {event}
+    assert {line["task"] for line in lines} == set(CLOCK)
