@@ -18,9 +18,8 @@ class Task(celery.Task):  # type: ignore[type-arg]
     Nobody reads what becomes of a task, and the sweeper is the retry. But Celery sends what was raised, with its
     traceback, through a pipe from the process of the pool to its parent: some tens of KiB, in several writes. A parent
     that loses the broker in the midst of reading forgets what it has read, takes the rest for the beginning of another
-    message, and never gives that process anything to do again (measured: a quarter of the processes at work when the
-    state server was killed; with each outage the worker had fewer). What is told of a task that ends well is smaller
-    than a write that nothing can divide.
+    message, and never gives that process anything to do again (measured: one process in every third outage under load,
+    for good). What is told of a task that ends well is smaller than a write that nothing can divide.
     """
 
     abstract = True
