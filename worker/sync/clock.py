@@ -13,7 +13,10 @@ from worker.sync.tasks import CLOCK
 
 
 class Clock(bootsteps.StartStopStep):
-    """A step of a Celery consumer. With each connection to the broker, every time begins anew."""
+    """A step of a Celery consumer. With each connection to the broker, every time begins anew.
+
+    What it calls never raises, see ``Task``: a timer would not say where it failed.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 

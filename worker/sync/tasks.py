@@ -36,7 +36,8 @@ CLOCK = {
     "segsync.maintain": (MAINTENANCE_SECONDS, False),
 }
 COMPACT_TASK = "segsync.compact"
-_TASK = "worker.sync.task:Task"
+# What all of them are, by its name: Celery's stubs take an app whose tasks are of a class for another type.
+_TASK_CLASS = "worker.sync.task:Task"
 # With so many hints waiting, more of them help nobody, and while no worker runs they would pile up without end.
 MOST_QUEUED = 10_000
 
@@ -50,7 +51,7 @@ def create_celery(settings: Settings) -> Celery:
     (a redelivery after an hour would help nobody, and late acknowledgement on Redis lets prefetch counts drift), if at
     all, keep no results, and are never retried: the sweeper is the retry.
     """
-    app = Celery("segsync", broker=settings.broker(), set_as_current=False, task_cls=_TASK)
+    app = Celery("segsync", broker=settings.broker(), set_as_current=False, task_cls=_TASK_CLASS)
     app.conf.update(options(settings))
     _add_tasks(app)
     _add_file_tasks(app)
