@@ -59,7 +59,6 @@ class StateLine:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await self._connect()
                     await connection.send_packed_command(packed, check_health=False)
-                async with asyncio.timeout(ANSWER_SECONDS):
                     replies = await self._replies(len(commands))
             except BaseException:
                 await connection.disconnect(nowait=True)

@@ -47,9 +47,12 @@ class Batch:
             and is told 2xx for afterwards.
         policy: what was to become of members that cannot be read.
         rejected: the members that were left out.
-        prerequisites: hash entries (key, field, value) that must be there before the entry is: the segments'
-            registration, and the requestParser. Written if absent, in the same round trip, every time: a state
-            server that lost them without anybody noticing gets them back.
+        prerequisites: hash entries (key, field, value) that must be there before the entry is: the requestParser, and
+            the registration of segments that may be created. Written if absent, in the same round trip, every time: a
+            state server that lost them without anybody noticing gets them back.
+        may_create: whether the segments are created where they are absent; if not, that is the outcome. What was
+            written before a segment was created is there as long as the segment: a state server that lost the one
+            has lost the other.
     """
 
     batch_id: str
@@ -64,6 +67,7 @@ class Batch:
     policy: MemberPolicy = DEFAULT_MEMBER_POLICY
     rejected: Rejections = field(default_factory=Rejections)
     prerequisites: Sequence[tuple[str, str, str]] = ()
+    may_create: bool = True
 
 
 @dataclass(slots=True, frozen=True)
@@ -99,8 +103,12 @@ class Made:
     final: bool = False
 
 
-# What became of one batch: it is in its logs, and these wake-ups are due; or it can never be; or not now.
-Outcome = list[WakeUp] | InvalidBatch | Unavailable
+class SegmentAbsent(Exception):
+    """Raised where a batch's segment is not there, and the batch may not create it. It is in no log."""
+
+
+# What became of one batch: it is in its logs, and these wake-ups are due; or it can never be; or not now; or not so.
+Outcome = list[WakeUp] | InvalidBatch | Unavailable | SegmentAbsent
 
 
 class _Unconfirmed(Unavailable):
@@ -190,7 +198,7 @@ class Appends:
     def _append_singles(self, batches: Sequence[Batch]) -> Steps[list[Outcome]]:
         if not batches:
             return []
-        needed = list(dict.fromkeys(entry for batch in batches for entry in batch.prerequisites))
+        needed = list(dict.fromkeys(chain.from_iterable([batch.prerequisites for batch in batches])))
         commands: list[Command] = [("HSETNX", *entry) for entry in needed]
         commands += [_append_of(batch, batch.targets[0]) for batch in batches]
         replies, unconfirmed = yield from self._durably([("MULTI",), *commands, ("EXEC",)])
@@ -198,15 +206,20 @@ class Appends:
         if isinstance(executed, Exception):
             refusal = refused(next(reply for reply in replies if isinstance(reply, Exception)))
             return [refusal for _ in batches]
-        replies = executed
-        failures = dict(zip(needed, map(_failure, replies[: len(needed)]), strict=True))
         outcomes = [
-            # Without what it presupposes, an entry must not count as accepted, though it is in the log.
-            next((failure for entry in batch.prerequisites if (failure := failures[entry])), None)
-            or _outcome(batch, batch.targets[0], reply)
-            for batch, reply in zip(batches, replies[len(needed) :], strict=True)
+            _outcome(batch, batch.targets[0], reply)
+            for batch, reply in zip(batches, executed[len(needed) :], strict=True)
         ]
-        return [outcome if isinstance(outcome, Exception) else unconfirmed or outcome for outcome in outcomes]
+        # Without what it presupposes, an entry must not count as accepted, though it is in the log.
+        failures = zip(needed, map(_failure, executed[: len(needed)]), strict=True)
+        if missing := {entry: failure for entry, failure in failures if failure is not None}:
+            outcomes = [
+                next((missing[entry] for entry in batch.prerequisites if entry in missing), outcome)
+                for batch, outcome in zip(batches, outcomes, strict=True)
+            ]
+        if unconfirmed is not None:
+            outcomes = [outcome if isinstance(outcome, Exception) else unconfirmed for outcome in outcomes]
+        return outcomes
 
     def _append_shared(self, batch: Batch) -> Steps[Outcome]:
         """Check all, then store the payload once with its full set of logs and append a slice to each: one transaction.
@@ -356,7 +369,7 @@ def _append_of(batch: Batch, target: Target, *, payload_id: str = "") -> Command
         payload_id,
         batch.not_after_ms,
         rejected.count,
-        *("", "", 0, len(fields), *fields),
+        *("" if batch.may_create else "*", "", 0, len(fields), *fields),
         *batch.store_ids,
     )
 
@@ -370,7 +383,7 @@ def _outcome(batch: Batch, target: Target, reply: Any) -> Outcome:
     return [WakeUp(segment, store_id.decode()) for store_id in reply[2:]]
 
 
-def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | None:
+def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | SegmentAbsent | None:
     """What a script refused, and why; None when it did what it was asked."""
     if isinstance(reply, Exception):
         return _failure(reply)
@@ -382,6 +395,8 @@ def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavail
                 "a payload of another kind cannot change it",
                 environment_id=batch.environment_id,
             )
+        case b"absent":
+            return SegmentAbsent()
         case b"taken":
             return Unavailable(f"segment {target.segment_key!r} is another cohort's by now", dependency="state")
         case b"expired":

@@ -5,7 +5,7 @@ Redis Cluster. ``gN`` is the generation; keys of different generations never mee
 ``segsync:{environment_id/segment_key}``:
 
     S:segment          hash    generation (a counter; survives deletion), context_kind, integration_key, cohort_id,
-                               name, url, created_ms, accepted_ms, members, excluded (counts of the two lists),
+                               name, url, created_ms, members, excluded (counts of the two lists),
                                members_exact (0 after an unclean drain); what people say of it: description, tags,
                                described_ms, revisions; deleted_ms (the last time that it was);
                                moved_to, and reserved, reserved_over (generations): see worker/sync/mapping.py

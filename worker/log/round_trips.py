@@ -6,7 +6,7 @@ is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -80,7 +80,7 @@ def knowing(names: Sequence[str], commands: list[Command]) -> Steps[list[Any]]:
     What is asked must bear that.
     """
     replies = yield commands
-    if any(isinstance(reply, NoScriptError) for reply in _flat(replies)):
+    if _lacks_scripts(replies):
         yield [("SCRIPT", "LOAD", script(name).text) for name in names]
         replies = yield commands
     return replies
@@ -95,10 +95,7 @@ def _ask(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
         return pipe.execute(raise_on_error=False)
 
 
-def _flat(replies: Sequence[Any]) -> Iterator[Any]:
-    """The replies, and those within a transaction's."""
-    for reply in replies:
-        if isinstance(reply, list):
-            yield from reply
-        else:
-            yield reply
+def _lacks_scripts(replies: Sequence[Any]) -> bool:
+    """Whether one of the replies, or of those within a transaction's, says so."""
+    within = [reply for reply in replies if isinstance(reply, list)]
+    return any(NoScriptError in map(type, each) for each in (replies, *within))

@@ -19,7 +19,7 @@ class Segment:
     Attributes:
         members: how many members it includes, from the replies of the environment's first store.
         members_exact: False after a drain that did not end cleanly: both counts are then approximate.
-        accepted_ms: when its last payload was accepted.
+        accepted_ms: when the last of its log was accepted.
         created_ms: when this generation's first payload was, or when it was made by hand.
         excluded: how many contexts it excludes.
     """
@@ -48,7 +48,14 @@ def read_segments(client: redis.Redis, environment_id: str, segment_keys: Sequen
         for key in segment_keys:
             pipe.hgetall(f"{keyspace.base(environment_id, key)}:segment")
         replies = cast("list[dict[bytes, bytes]]", pipe.execute())
-    found = ({name.decode(): value.decode() for name, value in reply.items()} for reply in replies)
+        found = [
+            (key, {name.decode(): value.decode() for name, value in reply.items()})
+            for key, reply in zip(segment_keys, replies, strict=True)
+            if b"context_kind" in reply
+        ]
+        for key, fields in found:
+            pipe.hget(f"{keyspace.base(environment_id, key)}:g{fields['generation']}:head", "last")
+        ends = cast("list[bytes | None]", pipe.execute())
     return [
         Segment(
             segment_key=key,
@@ -60,10 +67,9 @@ def read_segments(client: redis.Redis, environment_id: str, segment_keys: Sequen
             url=fields.get("url", ""),
             members=int(fields["members"]),
             members_exact=fields["members_exact"] == "1",
-            accepted_ms=int(fields["accepted_ms"]) if "accepted_ms" in fields else None,
+            accepted_ms=None if end is None else int(end.partition(b"-")[0]),
             created_ms=int(fields.get("created_ms", 0)),
             excluded=int(fields.get("excluded", 0)),
         )
-        for key, fields in zip(segment_keys, found, strict=True)
-        if "context_kind" in fields
+        for (key, fields), end in zip(found, ends, strict=True)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from worker.errors import InvalidBatch
 from worker.model import Cohort
@@ -18,8 +19,12 @@ _CONTEXT_KIND = re.compile(r"[A-Za-z0-9._-]+")
 
 def is_context_kind(kind: str) -> bool:
     """Whether LaunchDarkly would take a context kind of this name; nobody has one of more than 256 characters."""
-    fits = len(kind) <= _LONGEST_CONTEXT_KIND and _CONTEXT_KIND.fullmatch(kind) is not None
-    return fits and kind not in {"kind", "multi"}
+    return len(kind) <= _LONGEST_CONTEXT_KIND and _is_context_kind(kind)
+
+
+@lru_cache(maxsize=256)  # every payload names one, and nearly always the same
+def _is_context_kind(kind: str) -> bool:
+    return _CONTEXT_KIND.fullmatch(kind) is not None and kind not in {"kind", "multi"}
 
 
 class Cohorts:

@@ -40,9 +40,11 @@ _string = msgspec.json.Decoder(str)
 def is_utf8(body: bytes) -> bool:
     """Whether bytes are UTF-8."""
     try:
-        if len(body) <= _PIECE_BYTES:
+        if body.isascii():
+            pass
+        elif len(body) <= _PIECE_BYTES:
             body.decode()
-        elif not body.isascii():
+        else:
             decoder = codecs.getincrementaldecoder("utf-8")()
             for start in range(0, len(body), _PIECE_BYTES):
                 decoder.decode(body[start : start + _PIECE_BYTES])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -137,8 +140,24 @@ def _member_keys(parser: MemberArrayParser) -> dict[str, _Place]:
     return keys
 
 
-def walk(value: Any, steps: Steps) -> Any:
-    """What lies at ``steps`` in decoded structs; None when it or something on the way is missing or null."""
+def way(steps: Steps) -> Callable[[Any], Any]:
+    """A function from decoded structs to what lies at ``steps``: None when it or something before it is missing."""
+    names = [step for step in steps if isinstance(step, str)]
+    if not steps or len(names) < len(steps):
+        return partial(_walk, steps)
+    follow = attrgetter(".".join(names))
+    # What is decoded is a struct, which has all of its attributes.
+    return follow if len(names) == 1 else partial(_follow, follow)
+
+
+def _follow(follow: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return follow(value)
+    except AttributeError:  # of None
+        return None
+
+
+def _walk(steps: Steps, value: Any) -> Any:
     for step in steps:
         if value is None:
             return None

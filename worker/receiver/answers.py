@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 # Codes of LaunchDarkly's REST API.
 CODES = {
@@ -66,5 +67,16 @@ def bug_answer() -> Response:
     return error_answer(500, "An error of ours; send it again later")
 
 
-# Nothing in it is one request's.
-_ACCEPTED: Final = Response(status_code=204)
+class _NoContent(Response):
+    """204, the answer to nearly every payload: nothing in it is one request's."""
+
+    _START: Final = {"type": "http.response.start", "status": 204, "headers": []}
+    _BODY: Final = {"type": "http.response.body", "body": b""}
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send(self._START)
+        await send(self._BODY)
+
+
+_ACCEPTED: Final = _NoContent(status_code=204)

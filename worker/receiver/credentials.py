@@ -8,6 +8,8 @@ from worker.receiver.refusals import Refused
 from worker.records.directory import Directory, Environment, Token
 from worker.records.rights import may_on_some
 
+_MOST_KNOWN = 1000
+
 
 def read_token(authorization: str | None) -> str | None:
     """The token, or None when there is none to read.
@@ -43,6 +45,28 @@ def authenticate(directory: Directory, authorization: str | None) -> Token:
         raise Refused(503, "The receiver has not read its records yet; send it again", reason="starting")
     message = "Invalid access token" if plain else "Send an access token in the Authorization header"
     raise Refused(401, message, reason="token")
+
+
+class Authenticator:
+    """``authenticate``, which remembers by whom it was asked until the records change. For use from one thread.
+
+    To hash a token takes 2 µs of each payload's fifty.
+    """
+
+    def __init__(self) -> None:
+        self._directory: Directory | None = None
+        self._known: dict[str, Token] = {}
+
+    def authenticate(self, directory: Directory, authorization: str) -> Token:
+        """See ``authenticate``."""
+        if directory is not self._directory:
+            self._directory, self._known = directory, {}
+        token = self._known.get(authorization)
+        if token is None:
+            token = authenticate(directory, authorization)
+            if len(self._known) < _MOST_KNOWN:  # one token may be spelled in many ways
+                self._known[authorization] = token
+        return token
 
 
 def authorize(directory: Directory, token: Token, environment_id: str) -> Environment:

@@ -127,6 +127,7 @@ class Directory:
     aliases: Mapping[str, str] = field(default_factory=dict)
     policies: Mapping[str, MemberPolicy] = field(default_factory=dict)
     projects: Mapping[str, Project] = field(default_factory=dict)
+    _store_ids_on: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def environment(self, environment_id: str) -> Environment | None:
         """The environment that a payload means: by its own id, or by an alias."""
@@ -177,6 +178,14 @@ class Directory:
     def stores_of(self, environment_id: str) -> list[StoreRecord]:
         """The environment's stores, on or off, oldest first: the first one's replies count members."""
         return [store for store in self.stores if store.environment_id == environment_id]
+
+    def store_ids_on(self, environment_id: str) -> tuple[str, ...]:
+        """The ids of the environment's stores that are on, oldest first; looked for once, for every payload asks."""
+        found = self._store_ids_on.get(environment_id)
+        if found is None:
+            found = tuple(store.store_id for store in self.stores_of(environment_id) if store.on)
+            self._store_ids_on[environment_id] = found
+        return found
 
     def store(self, store_id: str) -> StoreRecord | None:
         """The store with that id."""

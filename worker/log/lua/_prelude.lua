@@ -139,13 +139,14 @@ local function rewind_mark(generation, store, token)
   return 1
 end
 
--- What keeps a payload of this kind, for this cohort, from the segment; if nothing does, nil and the segment's generation
--- (false before the first). Creates the segment when it is absent and that is wanted.
+-- What keeps a payload of this kind, for this cohort, from the segment; if nothing does, nil, its generation (nil while
+-- it is absent), and what was known of it (6: its name, 7: its url). Creates it when it is absent and that is wanted.
 local function refusal(kind, integration, cohort, create)
-  local known =
-    redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id', 'moved_to', 'generation')
-  local generation = known[5]
+  local known = redis.call('HMGET', segment_key, 'context_kind', 'integration_key', 'cohort_id', 'moved_to',
+    'generation', 'name', 'url')
+  local generation = nil
   if known[1] then
+    generation = known[5]
     if known[2] ~= integration or known[3] ~= cohort then return {'taken'} end
     if known[1] ~= kind then return {'kind', known[1]} end
   elseif known[4] then
@@ -156,5 +157,5 @@ local function refusal(kind, integration, cohort, create)
       'created_ms', string.format('%.0f', now_ms()),
       'members', '0', 'excluded', '0', 'members_exact', '1')
   end
-  return nil, generation
+  return nil, generation, known
 end

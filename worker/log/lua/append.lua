@@ -1,12 +1,14 @@
 -- Append one batch to its segment's log (rule 1): create the segment or refuse the context kind, de-duplicate, stamp.
 -- ARGV: batch_id, context_kind, integration_key, cohort_id, name, url, payload_id ('' if the entry holds the body),
 --       not_after (ms of this server's clock: later than that, somebody was told that it failed),
---       rejected (how many members were left out: then the entry is listed), generation ('' for a payload, which may
---       create the segment; what people made is for the one that they saw, or for none), import ('' but for an import:
---       its id), its chunks ('final' for the one that ends the log, and deletes the segment), n, n entry fields and values, then the store ids of the environment
--- Returns {'expired'} | {'gone'} (that generation is) | {'taken'} (the key is another cohort's) | {'kind', existing kind}
---       | {'incomplete'} (the import's chunks are not, or no longer, there) | {'duplicate', generation, store ids due ...}
---       | {'appended', generation, store ids due ...}
+--       rejected (how many members were left out: then the entry is listed),
+--       generation ('' for a payload that may create the segment, '*' for one that is for any that lives; what people
+--       made is for the one that they saw), import ('' but for an import: its id),
+--       its chunks ('final' for the one that ends the log, and deletes the segment), n, n entry fields and values,
+--       then the store ids of the environment
+-- Returns {'expired'} | {'gone'} (that generation is) | {'absent'} (no segment lives) | {'taken'} (the key is another
+--   cohort's) | {'kind', existing kind} | {'incomplete'} (the import's chunks are not, or no longer, there)
+--   | {'duplicate', generation, store ids due ...} | {'appended', generation, store ids due ...}
 local batch_id, kind, integration, cohort, name, url, payload_id, not_after =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 local rejected, wanted_generation, import, fields = tonumber(ARGV[9]), ARGV[10], ARGV[11], tonumber(ARGV[13])
@@ -15,20 +17,25 @@ local final = ARGV[12] == 'final'
 local time = now_ms()
 if time > not_after then return {'expired'} end
 
-if wanted_generation ~= '' and not lives(wanted_generation) then
+if wanted_generation ~= '' and wanted_generation ~= '*' and not lives(wanted_generation) then
   -- The reply of the deletion was lost; whom it woke, the sweeper finds.
   if final and redis.call('HEXISTS', imports_key(wanted_generation), import) == 1 then
     return {'duplicate', wanted_generation}
   end
   return {'gone'}
 end
-local refused, generation = refusal(kind, integration, cohort, true)
+local refused, generation, known = refusal(kind, integration, cohort, wanted_generation == '')
 if refused then return refused end
+if not generation then return {'absent'} end
 
-local recent = base .. ':g' .. generation .. ':recent'
--- An import is known for good, not for a minute: once it is folded, its chunks are gone, and nobody could fold it again.
-local known = import ~= '' and redis.call('HEXISTS', imports_key(generation), import) == 1
-if known or redis.call('ZSCORE', recent, batch_id) then
+-- Every call costs more than what it does, and every one that writes is written to disk by itself: few of them, with
+-- all that they can carry.
+local head, recent = head_key(generation), base .. ':g' .. generation .. ':recent'
+local known_head = redis.call('HMGET', head, 'last', 'batches', 'bytes', 'tidied')
+local now = string.format('%d', time)
+-- An import is known for good, not for a minute: once it is folded, its chunks are gone, and it cannot be folded again.
+local is_known = import ~= '' and redis.call('HEXISTS', imports_key(generation), import) == 1
+if is_known or redis.call('ZADD', recent, 'NX', now, batch_id) == 0 then
   -- The reply of the first try was lost, and with it the wake-up that it claimed: say again what is due.
   local reply = {'duplicate', generation}
   for i = 14 + fields, #ARGV do
@@ -38,53 +45,49 @@ if known or redis.call('ZSCORE', recent, batch_id) then
   return reply
 end
 
-if import ~= '' and not final and redis.call('HLEN', import_key(generation, import)) ~= tonumber(ARGV[12]) then
+local function write()
+  local size = 0
+  for i = 14, 13 + fields do size = size + #ARGV[i] end
+  local batches = string.format('%d', (known_head[2] or 0) + 1)
+  local bytes = string.format('%d', (known_head[3] or 0) + size)
+  -- The stream alone would do for the next id, if the last entry were always in it: a replayed one may lie beside it.
+  local wanted, last_ms, last_seq = '*', string.match(known_head[1] or '0-0', '^(%d+)%-(%d+)$')
+  if tonumber(last_ms) >= time then wanted = last_ms .. '-' .. string.format('%d', tonumber(last_seq) + 1) end
+  local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id, 'n', batches, 's', bytes,
+    unpack(ARGV, 14, 13 + fields))
+  if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
+  if import ~= '' then
+    redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
+    redis.call('HSET', imports_key(generation), import, id)
+  end
+  if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
+
+  -- Batch ids are kept for a minute at least: once a minute those that are older go.
+  if time - (known_head[4] or 0) >= 60000 then
+    redis.call('HSET', head, 'last', id, 'batches', batches, 'bytes', bytes, 'tidied', now)
+    redis.call('ZREMRANGEBYSCORE', recent, '-inf', string.format('%d', time - 60000))
+    redis.call('PEXPIRE', recent, 180000)
+  else
+    redis.call('HSET', head, 'last', id, 'batches', batches, 'bytes', bytes)
+  end
+  if name ~= '' and name ~= known[6] then redis.call('HSET', segment_key, 'name', name) end
+  if url ~= '' and url ~= known[7] then redis.call('HSET', segment_key, 'url', url) end
+
+  -- A log that is ended takes nothing more: who comes next begins another generation. Whose segment it is, stays known.
+  if final then
+    redis.call('HDEL', segment_key, 'context_kind', 'name', 'url', 'members', 'excluded', 'members_exact', 'created_ms',
+      'description', 'tags', 'described_ms', 'revisions')
+    redis.call('HSET', segment_key, 'deleted_ms', ms_of(id))
+  end
+end
+
+local is_whole = import == '' or final or redis.call('HLEN', import_key(generation, import)) == tonumber(ARGV[12])
+local is_written, failure = is_whole and pcall(write)
+if not is_written then
+  -- A try that failed halfway must not make the next one a duplicate.
+  redis.call('ZREM', recent, batch_id)
+  if is_whole then error(failure, 0) end
   return {'incomplete'}
-end
-
-local size = 0
-for i = 14, 13 + fields do size = size + #ARGV[i] end
--- Every call costs more than what it does, and every one that writes is written to disk by itself: few of them, with
--- all that they can carry.
-local head = head_key(generation)
-local known_head = redis.call('HMGET', head, 'last', 'batches', 'bytes', 'tidied')
-local batches = string.format('%.0f', (known_head[2] or 0) + 1)
-local bytes = string.format('%.0f', (known_head[3] or 0) + size)
--- The stream alone would do for the next id, if the last entry were always in it: a replayed one may lie beside it.
-local wanted, last_ms, last_seq = '*', string.match(known_head[1] or '0-0', '^(%d+)%-(%d+)$')
-if tonumber(last_ms) >= time then wanted = last_ms .. '-' .. string.format('%.0f', tonumber(last_seq) + 1) end
-local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id, 'n', batches, 's', bytes,
-  unpack(ARGV, 14, 13 + fields))
-local noted, now = {'last', id, 'batches', batches, 'bytes', bytes}, string.format('%.0f', time)
--- Batch ids are kept for a minute at least: once a minute those that are older go.
-local tidies = time - (known_head[4] or 0) >= 60000
-if tidies then noted[7], noted[8] = 'tidied', now end
-redis.call('HSET', head, unpack(noted))
-local accepted = string.match(id, '^(%d+)')
-
-local facts = {'accepted_ms', accepted}
-if name ~= '' then facts[3], facts[4] = 'name', name end
-if url ~= '' then facts[#facts + 1], facts[#facts + 2] = 'url', url end
-redis.call('HSET', segment_key, unpack(facts))
-if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
-if import ~= '' then
-  redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
-  redis.call('HSET', imports_key(generation), import, id)
-end
-if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
-
--- Only now that the entry is there: a try that failed halfway must not make the next one a duplicate.
-redis.call('ZADD', recent, now, batch_id)
-if tidies then
-  redis.call('ZREMRANGEBYSCORE', recent, '-inf', string.format('%.0f', time - 60000))
-  redis.call('PEXPIRE', recent, 180000)
-end
-
--- A log that is ended takes nothing more: who comes next begins another generation. Whose segment it is, is known still.
-if final then
-  redis.call('HDEL', segment_key, 'context_kind', 'name', 'url', 'members', 'excluded', 'members_exact', 'created_ms',
-    'accepted_ms', 'description', 'tags', 'described_ms', 'revisions')
-  redis.call('HSET', segment_key, 'deleted_ms', accepted)
 end
 
 local reply = {'appended', generation}
