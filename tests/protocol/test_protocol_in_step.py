@@ -69,7 +69,7 @@ class Scripts:
             imports=frozenset(
                 self._place(entry_id)
                 for entry_id, fields in self._entries()
-                if cast("dict[bytes, bytes]", fields)[b"k"] == b"import"
+                if cast("dict[bytes, bytes]", fields).get(b"k") == b"import"
             ),
         )
 

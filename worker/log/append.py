@@ -173,12 +173,13 @@ class Appends:
         told = (
             *(made.batch_id, made.context_kind, made.integration_key, made.cohort_id, "", "", "", made.not_after_ms, 0),
             *(made.segment.generation, made.import_id, "final" if made.final else made.chunks),
-            *(len(made.fields), *made.fields, *made.store_ids),
+            *(len(made.fields), *made.fields, len(made.store_ids), *made.store_ids),
         )
         return through(self._client, self._append_made(made, ("EVALSHA", script("append").sha, 1, base, *told)))
 
     def _append_made(self, made: Made, command: Command) -> Steps[list[WakeUp]]:
-        [reply], unconfirmed = yield from self._durably([command])
+        [replies], unconfirmed = yield from self._durably([command])
+        [reply] = replies if isinstance(replies, list) else [replies]
         if (failure := _failure(reply)) is not None:
             raise failure
         match reply[0]:
@@ -200,18 +201,14 @@ class Appends:
             return []
         needed = list(dict.fromkeys(chain.from_iterable([batch.prerequisites for batch in batches])))
         commands: list[Command] = [("HSETNX", *entry) for entry in needed]
-        commands += [_append_of(batch, batch.targets[0]) for batch in batches]
-        replies, unconfirmed = yield from self._durably([("MULTI",), *commands, ("EXEC",)])
-        executed = replies[-1]
-        if isinstance(executed, Exception):
-            refusal = refused(next(reply for reply in replies if isinstance(reply, Exception)))
+        commands.append(_append_of([(batch, batch.targets[0]) for batch in batches]))
+        (*presupposed, appended), unconfirmed = yield from self._durably(commands)
+        if isinstance(appended, Exception):
+            refusal = refused(appended)
             return [refusal for _ in batches]
-        outcomes = [
-            _outcome(batch, batch.targets[0], reply)
-            for batch, reply in zip(batches, executed[len(needed) :], strict=True)
-        ]
+        outcomes = [_outcome(batch, batch.targets[0], reply) for batch, reply in zip(batches, appended, strict=True)]
         # Without what it presupposes, an entry must not count as accepted, though it is in the log.
-        failures = zip(needed, map(_failure, executed[: len(needed)]), strict=True)
+        failures = zip(needed, map(_failure, presupposed), strict=True)
         if missing := {entry: failure for entry, failure in failures if failure is not None}:
             outcomes = [
                 next((missing[entry] for entry in batch.prerequisites if entry in missing), outcome)
@@ -249,23 +246,24 @@ class Appends:
             *(("HSETNX", *entry) for entry in batch.prerequisites),
             ("SADD", f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments)),
             ("HSET", payload, "codec", codec, "body", data),
-            *(_append_of(batch, target, payload_id=batch.batch_id) for target in batch.targets),
+            _append_of([(batch, target) for target in batch.targets], payload_id=batch.batch_id),
             ("EXEC",),
         ]
         replies, unconfirmed = yield from self._durably(commands)
         executed = replies[-1]
         if isinstance(executed, Exception):
             return refused(next(reply for reply in replies if isinstance(reply, Exception)))
-        outcomes = [
-            _outcome(batch, target, reply)
-            for target, reply in zip(batch.targets, executed[-len(batch.targets) :], strict=True)
-        ]
+        for reply in executed:
+            if (failure := _failure(reply)) is not None:
+                return failure
+        *_, appended = executed
+        outcomes = [_outcome(batch, target, reply) for target, reply in zip(batch.targets, appended, strict=True)]
         due: list[WakeUp] = []
-        for outcome in (*map(_failure, executed[: -len(batch.targets)]), *outcomes, unconfirmed):
+        for outcome in (*outcomes, unconfirmed):
             if isinstance(outcome, Exception):
                 return outcome
             due += outcome or []
-        yield from _complete(batch, segments, executed[-len(batch.targets) :])
+        yield from _complete(batch, segments, appended)
         return due
 
     def _durably(self, commands: list[Command]) -> Steps[tuple[list[Any], Unavailable | None]]:
@@ -338,39 +336,36 @@ def _claims_of(batch: Batch, create: str) -> list[Command]:
     return [("EVALSHA", sha, 1, _base(batch, target), *facts, target.cohort.cohort_id) for target in batch.targets]
 
 
-def _append_of(batch: Batch, target: Target, *, payload_id: str = "") -> Command:
-    """The append of one entry; ``payload_id`` says where the body lies when the segments share it."""
-    cohort = target.cohort
+def _append_of(entries: Sequence[tuple[Batch, Target]], *, payload_id: str = "") -> Command:
+    """The append of these entries; ``payload_id`` says where the body lies when the segments share it."""
+    bases = [_base(batch, target) for batch, target in entries]
+    told: list[str | bytes | int] = []
+    for batch, target in entries:
+        cohort = target.cohort
+        fields = _fields_of(batch, target, payload_id)
+        told += (
+            *(batch.batch_id, batch.context_kind, batch.integration_key, cohort.cohort_id),
+            *(cohort.name or "", cohort.url or "", payload_id, batch.not_after_ms),
+            *(batch.rejected.count if target is batch.targets[0] else 0, "" if batch.may_create else "*"),
+            *("", 0, len(fields), *fields, len(batch.store_ids), *batch.store_ids),
+        )
+    return ("EVALSHA", script("append").sha, len(bases), *bases, *told)
+
+
+def _fields_of(batch: Batch, target: Target, payload_id: str) -> list[str | bytes]:
     rejected = batch.rejected if target is batch.targets[0] else Rejections()
     body = None if payload_id else compress(batch.body)
     # Where members were left out, workers get what is left ready to use: finding out again would cost them more.
     whole = None if batch.rejected.count else body
-    fields = pack_fields(
+    return pack_fields(
         integration_key=batch.integration_key,
         parser_digest=batch.parser_digest,
         policy=batch.policy,
         kind="slice" if whole is None else "body",
-        content=whole or compress(pack_slice(cohort.members)),
+        content=whole or compress(pack_slice(target.cohort.members)),
         original=body if whole is None else None,
         payload_id=payload_id,
         rejected=rejected,
-    )
-    return (
-        "EVALSHA",
-        script("append").sha,
-        1,
-        _base(batch, target),
-        batch.batch_id,
-        batch.context_kind,
-        batch.integration_key,
-        cohort.cohort_id,
-        cohort.name or "",
-        cohort.url or "",
-        payload_id,
-        batch.not_after_ms,
-        rejected.count,
-        *("" if batch.may_create else "*", "", 0, len(fields), *fields),
-        *batch.store_ids,
     )
 
 

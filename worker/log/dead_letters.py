@@ -18,10 +18,10 @@ import redis
 
 from worker.log import keyspace
 from worker.log.dead import DeadLetter, DeadStatus, decode_letter
-from worker.log.entry import decompress
+from worker.log.entry import DEFAULT_KIND, decompress
 from worker.log.position import ms_of
 from worker.log.scripts import script
-from worker.model import SegmentId
+from worker.model import DEFAULT_MEMBER_POLICY, SegmentId
 from worker.state import state_errors
 
 INDEX = "segsync:dead"
@@ -154,9 +154,10 @@ class DeadLetters:
         fields = self._fields(entry.segment, entry.entry_id)
         if not fields:
             return None
-        content = decompress(fields[b"c"], fields[b"p"])
+        content = decompress(fields.get(b"c", b""), fields[b"p"])
+        kind = fields.get(b"k", DEFAULT_KIND.encode())
         body: bytes | None = None
-        if fields[b"k"] == b"body":
+        if kind == b"body":
             body = content
         elif b"o" in fields:
             body = decompress(fields[b"d"], fields[b"o"])
@@ -171,9 +172,9 @@ class DeadLetters:
             batch_id=fields[b"b"].decode(),
             integration_key=fields[b"i"].decode(),
             parser_digest=fields[b"m"].decode(),
-            policy=fields[b"e"].decode(),
+            policy=fields.get(b"e", DEFAULT_MEMBER_POLICY.encode()).decode(),
             body=body,
-            slice=content if fields[b"k"] == b"slice" else None,
+            slice=content if kind == b"slice" else None,
         )
 
     def decide(self, entry: DeadEntry, status: DeadStatus, *, by: str, why: str, now_ms: int) -> bool:
