@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import redis
 
@@ -10,6 +11,7 @@ from worker.log import keyspace
 from worker.state import state_errors
 
 
+@lru_cache(maxsize=256)
 def parser_entry(digest: str, text: str) -> tuple[str, str, str]:
     """The hash entry (key, field, value) that keeps a canonical requestParser: a prerequisite of every append."""
     return keyspace.MANIFESTS, digest, text

@@ -21,6 +21,7 @@ _ONLY_TEXT = frozenset({str})
 _MEMBER_BYTES = 110
 _FREE_BYTES = 32 * 1024 * 1024
 _VALUE = attrgetter("value")
+_FEW_BRACKETS = 4
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class FastReader:
         if parser.array_inclusion is not None:
             # The value would be decoded for nothing, and might even be wrong: arrayInclusion wins over it.
             member = member.model_copy(update={"boolean_membership_path": None})
-            self._matcher = compile_matcher(parser.array_inclusion.matcher)
+        self._matcher = None if parser.array_inclusion is None else compile_matcher(parser.array_inclusion.matcher)
         shape = Shape()
         arrays = (parser.member_array_path, parser.add_member_array_path, parser.remove_member_array_path)
         members = [shape.members(pointer, member) for pointer in arrays if pointer is not None]
@@ -178,9 +179,7 @@ class FastReader:
         return self._member_decoders[number].decode(b"[%b]" % body[before.start : after.end])
 
     def _said(self, root: Any, number: int, array: list[Any]) -> dict[str, bool]:
-        membership = self._membership(root, number, array)
-        assert membership is not None, "there is an action: the body was judged"
-        return dict(zip(self._ids(array), membership, strict=False))
+        return dict(zip(self._ids(array), self._membership(root, number, array), strict=False))
 
     def _member_arrays(self, root: Any) -> list[list[Any]] | None:
         """The arrays of members; None where a required one is missing."""
@@ -210,34 +209,30 @@ class FastReader:
         url = None if self._cohort_url is None else _text(self._cohort_url(root))
         if max(len(cohort_id), len(cohort_name), len(url or "")) > LONGEST_COHORT_TEXT:
             return None
+        if self._matcher is not None and not self._action_of(root):
+            return None
         own = Cohort(cohort_id, cohort_name, url)
-        added: list[Iterable[bool]] = []
-        for number, array in enumerate(arrays):
-            membership = self._membership(root, number, array)
-            if membership is None:
-                return None
-            added.append(membership)
         overrides = self._overrides_id or self._overrides_name
         if overrides and any(self._named_otherwise(self._named(array), root) for array in arrays):
-            cohorts = self._sorted_out(own, arrays, added)
+            cohorts = self._sorted_out(root, own, arrays)
         else:
             cohorts = [own]
             if members:
-                own.members = self._gathered(arrays, added)
+                for number, array in enumerate(arrays):
+                    own.members.update(zip(self._ids(array), self._membership(root, number, array), strict=False))
         return None if cohorts is None else Payload(environment_id, context_kind, cohorts)
 
-    def _membership(self, root: Any, number: int, array: list[Any]) -> Iterable[bool] | None:
-        """What the members of one of the arrays are, in their order; for as many as one asks, where all are alike.
+    def _membership(self, root: Any, number: int, array: list[Any]) -> Iterable[bool]:
+        """What the members of one of the arrays are, in their order; for as many as one asks, where all are alike."""
+        if self._matcher is not None:
+            action = self._action_of(root)
+            assert action, "there is an action: the body was judged"
+            return repeat(self._matcher.search(action) is not None)
+        return map(_VALUE, array) if self._mode == "boolean" else repeat(number == 0)
 
-        None when the body has no action that says it.
-        """
-        if self._mode == "boolean":
-            return map(_VALUE, array)
-        if self._mode == "split arrays":
-            return repeat(number == 0)
+    def _action_of(self, root: Any) -> str | None:
         value = self._action(root)
-        action = str(value).lower() if isinstance(value, bool) else _text(value)
-        return repeat(self._matcher.search(action) is not None) if action else None
+        return str(value).lower() if isinstance(value, bool) else _text(value)
 
     def _named(self, array: list[Any]) -> set[tuple[str, Any]]:
         """Which cohorts and which names members name themselves, each once."""
@@ -253,16 +248,11 @@ class FastReader:
         own = {"id": self._cohort_id(root), "name": self._cohort_name(root)}
         return any(value not in {own[what], None, ""} for what, value in named)
 
-    def _gathered(self, arrays: list[list[Any]], added: list[Iterable[bool]]) -> dict[str, bool]:
-        members: dict[str, bool] = {}
-        for array, values in zip(arrays, added, strict=True):
-            members.update(zip(self._ids(array), values, strict=False))
-        return members
-
-    def _sorted_out(self, own: Cohort, arrays: list[list[Any]], added: list[Iterable[bool]]) -> list[Cohort] | None:
+    def _sorted_out(self, root: Any, own: Cohort, arrays: list[list[Any]]) -> list[Cohort] | None:
         cohorts = Cohorts(own)
         try:
-            for array, values in zip(arrays, added, strict=True):
+            for number, array in enumerate(arrays):
+                values = self._membership(root, number, array)
                 for member_id, value, member in zip(self._ids(array), values, array, strict=False):
                     cohort_id = _text(member.cohort_id) if self._overrides_id else None
                     cohort_name = _text(member.cohort_name) if self._overrides_name else None
@@ -280,9 +270,14 @@ class FastReader:
 
 
 def _brackets(body: bytes) -> int:
-    """How many ``[`` there are. Most bodies have one; to find that out takes a tenth of what counting does."""
-    first = body.find(b"[")
-    return (first >= 0) if body.find(b"[", first + 1) < 0 else body.count(b"[")
+    """How many ``[`` there are. Most bodies have one or two, and finding them takes a quarter of what counting does."""
+    found, place = 0, body.find(b"[")
+    while place >= 0:
+        found += 1
+        if found == _FEW_BRACKETS:
+            return body.count(b"[")
+        place = body.find(b"[", place + 1)
+    return found
 
 
 def _text(value: str | int | None) -> str | None:

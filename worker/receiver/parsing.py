@@ -62,7 +62,11 @@ class Parsing:
             Refused: 400 for the body and its environment id; then 403 for the environment; then 400 for the rest.
         """
         try:
-            payload = await self._decode(manifest, body)
+            if len(body) < LARGE_BODY_BYTES:
+                found = manifest.decoder.decode_fast(body, members=False)
+            else:
+                found = await in_thread(self._decoding, partial(manifest.decoder.decode_fast, body, members=False))
+            payload = found or await self._read_exactly(manifest, body, "reject")
         except InvalidBatch as error:
             if error.environment_id is None:
                 raise bad_request(error) from error
@@ -79,14 +83,6 @@ class Parsing:
         except InvalidBatch as error:
             raise bad_request(error, environment.environment_id) from error
         return Parsed(manifest, body, payload, environment, policy, token)
-
-    async def _decode(self, manifest: Manifest, body: bytes) -> Payload:
-        if len(body) < LARGE_BODY_BYTES:
-            payload = manifest.decoder.decode_fast(body, members=False)
-        else:
-            decode = partial(manifest.decoder.decode_fast, body, members=False)
-            payload = await in_thread(self._decoding, decode)
-        return await self._read_exactly(manifest, body, "reject") if payload is None else payload
 
     async def _read_exactly(self, manifest: Manifest, body: bytes, policy: MemberPolicy) -> Payload:
         read = partial(manifest.decoder.decode_exactly, body, policy, members=False)

@@ -163,6 +163,8 @@ class Directory:
 
     def policy(self, environment_id: str, integration_key: str) -> MemberPolicy:
         """What becomes of an integration's payloads in which single members cannot be read."""
+        if not self.policies:  # as it is nearly everywhere; every payload asks
+            return DEFAULT_MEMBER_POLICY
         return self.policies.get(policy_field(environment_id, integration_key), DEFAULT_MEMBER_POLICY)
 
     def token(self, plain: str) -> Token | None:
