@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import msgspec
 import redis
 import structlog
 
@@ -170,12 +171,13 @@ class Appends:
                 it again is right.
         """
         base = keyspace.base(made.segment.environment_id, made.segment.segment_key)
+        texts, following = _divided(list(made.fields))
         told = (
             *(made.batch_id, made.context_kind, made.integration_key, made.cohort_id, "", "", "", made.not_after_ms, 0),
-            *(made.segment.generation, made.import_id, "final" if made.final else made.chunks),
-            *(len(made.fields), *made.fields, len(made.store_ids), *made.store_ids),
+            *(str(made.segment.generation), made.import_id, "final" if made.final else made.chunks),
+            *(made.store_ids, texts, len(following)),
         )
-        return through(self._client, self._append_made(made, ("EVALSHA", script("append").sha, 1, base, *told)))
+        return through(self._client, self._append_made(made, _append_command([base], [told], following)))
 
     def _append_made(self, made: Made, command: Command) -> Steps[list[WakeUp]]:
         [replies], unconfirmed = yield from self._durably([command])
@@ -300,14 +302,14 @@ def _index(outcomes: Sequence[Outcome]) -> Steps[None]:
     Only those with a wake-up due: where none is due, either a drain holds the lease and re-checks at release, or
     a wake-up is outstanding and its log was entered when it became due and stays until its cursors caught up.
     """
-    ticket = secrets.token_hex(8)
-    tickets = {
-        keyspace.log_name(wake_up.segment): ticket
+    ahead = [
+        keyspace.log_name(wake_up.segment)
         for outcome in outcomes
         if not isinstance(outcome, Exception)
         for wake_up in outcome
-    }
-    if tickets:
+    ]
+    if ahead:
+        tickets = dict.fromkeys(ahead, secrets.token_hex(8))
         # The index is a hint, and the slow walk finds what it lacks.
         yield from _at_best("index.not_written", ("HSET", keyspace.AHEAD, *chain(*tickets.items())))
 
@@ -338,18 +340,33 @@ def _claims_of(batch: Batch, create: str) -> list[Command]:
 
 def _append_of(entries: Sequence[tuple[Batch, Target]], *, payload_id: str = "") -> Command:
     """The append of these entries; ``payload_id`` says where the body lies when the segments share it."""
-    bases = [_base(batch, target) for batch, target in entries]
-    told: list[str | bytes | int] = []
+    bases: list[str] = []
+    told: list[tuple[Any, ...]] = []
+    contents: list[str | bytes] = []
     for batch, target in entries:
         cohort = target.cohort
-        fields = _fields_of(batch, target, payload_id)
-        told += (
-            *(batch.batch_id, batch.context_kind, batch.integration_key, cohort.cohort_id),
-            *(cohort.name or "", cohort.url or "", payload_id, batch.not_after_ms),
-            *(batch.rejected.count if target is batch.targets[0] else 0, "" if batch.may_create else "*"),
-            *("", 0, len(fields), *fields, len(batch.store_ids), *batch.store_ids),
+        bases.append(_base(batch, target))
+        texts, following = _divided(_fields_of(batch, target, payload_id))
+        told.append(
+            (
+                *(batch.batch_id, batch.context_kind, batch.integration_key, cohort.cohort_id),
+                *(cohort.name or "", cohort.url or "", payload_id, batch.not_after_ms),
+                *(batch.rejected.count if target is batch.targets[0] else 0, "" if batch.may_create else "*"),
+                *("", 0, batch.store_ids, texts, len(following)),
+            )
         )
-    return ("EVALSHA", script("append").sha, len(bases), *bases, *told)
+        contents += following
+    return _append_command(bases, told, contents)
+
+
+def _append_command(bases: Sequence[str], told: Sequence[tuple[Any, ...]], contents: Sequence[str | bytes]) -> Command:
+    return ("EVALSHA", script("append").sha, len(bases), *bases, msgspec.json.encode(told), *contents)
+
+
+def _divided(fields: list[str | bytes]) -> tuple[list[str | bytes], list[str | bytes]]:
+    """Entry fields that can be told as text, and those from the first on whose value is bytes."""
+    first = next(place for place in range(1, len(fields), 2) if isinstance(fields[place], bytes)) - 1
+    return fields[:first], fields[first:]
 
 
 def _fields_of(batch: Batch, target: Target, payload_id: str) -> list[str | bytes]:

@@ -16,9 +16,9 @@ from worker.model import DEFAULT_MEMBER_POLICY, MemberPolicy, RejectedMember, Re
 Kind = Literal["body", "slice", "change", "import"]
 
 DEFAULT_KIND: Kind = "body"
-VERSION = b"1"
+VERSION = "1"
 # Of entries that people made: a worker that does not know them must not take them for something else.
-MADE_VERSION = b"2"
+MADE_VERSION = "2"
 # Below this it does not pay: of fifty members it would save a kilobyte, and take a twelfth of all that a receiver does
 # for the payload (measured: an eighth fewer accepts).
 WORTH_COMPRESSING_BYTES = 4096
@@ -152,7 +152,7 @@ def unpack(entry_id: bytes, fields: Sequence[bytes], dead: int) -> Entry:
         ValueError: the entry was written by a newer segsync; roll this worker forward.
     """
     found: Mapping[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=True))
-    if found[b"v"] not in _KNOWN:
+    if found[b"v"].decode() not in _KNOWN:
         raise ValueError(f"log entry {entry_id.decode()} has format {found[b'v'].decode()}, newer than this worker")
     return Entry(
         entry_id=entry_id.decode(),

@@ -1,25 +1,26 @@
 -- Append batches to their segments' logs (rule 1), each by itself: create the segment or refuse the context kind,
--- de-duplicate, stamp. One call for many: what a call costs by itself is a fifth of what it does for a batch.
+-- de-duplicate, stamp. One call for many, and one text for all that is said of them: a call, and an argument, cost more
+-- by themselves than what is done with them.
 -- KEYS: the base of each batch's segment
--- ARGV, for each batch: batch_id, context_kind, integration_key, cohort_id, name, url,
---       payload_id ('' if the entry holds the body),
---       not_after (ms of this server's clock: later than that, somebody was told that it failed),
---       rejected (how many members were left out: then the entry is listed),
---       generation ('' for a payload that may create the segment, '*' for one that is for any that lives; what people
---       made is for the one that they saw), import ('' but for an import: its id),
---       its chunks ('final' for the one that ends the log, and deletes the segment), n, n entry fields and values,
---       m, m store ids of the environment
+-- ARGV: JSON, for each batch an array: batch_id, context_kind, integration_key, cohort_id, name, url,
+--         payload_id ('' if the entry holds the body),
+--         not_after (ms of this server's clock: later than that, somebody was told that it failed),
+--         rejected (how many members were left out: then the entry is listed),
+--         generation ('' for a payload that may create the segment, '*' for one that is for any that lives; what people
+--         made is for the one that they saw), import ('' but for an import: its id),
+--         its chunks ('final' for the one that ends the log, and deletes the segment),
+--         [the store ids of the environment], [entry fields and values], n;
+--       and n more entry fields and values of each batch, as bytes
 -- Returns for each: {'expired'} | {'gone'} (that generation is) | {'absent'} (no segment lives) | {'taken'} (the key is
 --   another cohort's) | {'kind', existing kind} | {'incomplete'} (the import's chunks are not, or no longer, there)
 --   | {'duplicate', generation, store ids due ...} | {'appended', generation, store ids due ...} | an error
-local time, at, noted = now_ms(), 0, nil
+local time, noted = now_ms(), nil
 local now = string.format('%d', time)
 
-local function append(first_store, last_store)
-  local batch_id, kind, integration, cohort, name, url = unpack(ARGV, at + 1, at + 6)
-  local payload_id, not_after, rejected, wanted_generation, import, chunks = unpack(ARGV, at + 7, at + 12)
+local function append(batch_id, kind, integration, cohort, name, url, payload_id, not_after, rejected,
+    wanted_generation, import, chunks, stores, fields)
   local final = chunks == 'final'
-  if time > tonumber(not_after) then return {'expired'} end
+  if time > not_after then return {'expired'} end
 
   if wanted_generation ~= '' and wanted_generation ~= '*' and not lives(wanted_generation) then
     -- The reply of the deletion was lost; whom it woke, the sweeper finds.
@@ -41,33 +42,33 @@ local function append(first_store, last_store)
   if is_known or redis.call('ZADD', recent, 'NX', now, batch_id) == 0 then
     -- The reply of the first try was lost, and with it the wake-up that it claimed: say again what is due.
     local reply = {'duplicate', generation}
-    for i = first_store, last_store do
-      local cursor = cursor_key(generation, ARGV[i])
-      if lease(cursor) == '' and after(last(generation), position(cursor)) then reply[#reply + 1] = ARGV[i] end
+    for _, store in ipairs(stores) do
+      local cursor = cursor_key(generation, store)
+      if lease(cursor) == '' and after(last(generation), position(cursor)) then reply[#reply + 1] = store end
     end
     return reply
   end
   noted = recent
-  if import ~= '' and not final and redis.call('HLEN', import_key(generation, import)) ~= tonumber(chunks) then
+  if import ~= '' and not final and redis.call('HLEN', import_key(generation, import)) ~= chunks then
     redis.call('ZREM', recent, batch_id)
     return {'incomplete'}
   end
 
   local size = 0
-  for i = at + 14, first_store - 2 do size = size + #ARGV[i] end
+  for i = 1, #fields do size = size + #fields[i] end
   local batches = string.format('%d', (known_head[2] or 0) + 1)
   local bytes = string.format('%d', (known_head[3] or 0) + size)
   -- The stream alone would do for the next id, if the last entry were always in it: a replayed one may lie beside it.
   local wanted, last_ms, last_seq = '*', string.match(known_head[1] or '0-0', '^(%d+)%-(%d+)$')
   if tonumber(last_ms) >= time then wanted = last_ms .. '-' .. string.format('%d', tonumber(last_seq) + 1) end
   local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id, 'n', batches, 's', bytes,
-    unpack(ARGV, at + 14, first_store - 2))
+    unpack(fields))
   if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
   if import ~= '' then
     redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
     redis.call('HSET', imports_key(generation), import, id)
   end
-  if rejected ~= '0' then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
+  if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
 
   -- Batch ids are kept for a minute at least: once a minute those that are older go.
   if time - (known_head[4] or 0) >= 60000 then
@@ -88,24 +89,25 @@ local function append(first_store, last_store)
   end
 
   local reply = {'appended', generation}
-  for i = first_store, last_store do
-    if arm(generation, ARGV[i]) == 1 then reply[#reply + 1] = ARGV[i] end
+  for _, store in ipairs(stores) do
+    if arm(generation, store) == 1 then reply[#reply + 1] = store end
   end
   return reply
 end
 
-local replies = {}
-for i = 1, #KEYS do
+local replies, at = {}, 1
+for i, batch in ipairs(cjson.decode(ARGV[1])) do
   base, noted = KEYS[i], nil
   segment_key = base .. ':segment'
-  local count = at + 14 + tonumber(ARGV[at + 13])
-  local following = count + tonumber(ARGV[count])
-  local is_done, reply = pcall(append, count + 1, following)
+  local fields = batch[14]
+  for j = at + 1, at + batch[15] do fields[#fields + 1] = ARGV[j] end
+  at = at + batch[15]
+  local is_done, reply = pcall(append, unpack(batch))
   if not is_done then
     -- A try that failed halfway must not make the next one a duplicate.
-    if noted then redis.call('ZREM', noted, ARGV[at + 1]) end
+    if noted then redis.call('ZREM', noted, batch[1]) end
     reply = type(reply) == 'table' and reply or redis.error_reply(tostring(reply))
   end
-  replies[i], at = reply, following
+  replies[i] = reply
 end
 return replies
