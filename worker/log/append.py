@@ -144,19 +144,15 @@ class Appends:
 
     def appending(self, batches: Sequence[Batch]) -> Steps[list[Outcome]]:
         """``append``, for whoever makes the round trips."""
-        outcomes: dict[int, Outcome] = {}
-        singles = [(place, batch) for place, batch in enumerate(batches) if len(batch.targets) == 1]
-        appended = yield from self._append_singles([batch for _, batch in singles])
-        for (place, _), outcome in zip(singles, appended, strict=True):
-            outcomes[place] = outcome
-        for place, batch in enumerate(batches):
-            if len(batch.targets) != 1:
-                # Replicas that have not confirmed the ones before will not confirm this one: not again the same wait.
-                missing = next((outcome for outcome in outcomes.values() if isinstance(outcome, _Unconfirmed)), None)
-                outcomes[place] = missing or (yield from self._append_shared(batch))
-        ordered = [outcomes[place] for place in range(len(batches))]
-        yield from _index(ordered)
-        return ordered
+        outcomes: list[Outcome] = yield from self._append_singles([each for each in batches if len(each.targets) == 1])
+        if len(outcomes) < len(batches):
+            for place, batch in enumerate(batches):
+                if len(batch.targets) != 1:
+                    # Replicas that have not confirmed the ones before will not confirm this one: no such wait again.
+                    missing = next((outcome for outcome in outcomes if isinstance(outcome, _Unconfirmed)), None)
+                    outcomes.insert(place, missing or (yield from self._append_shared(batch)))
+        yield from _index(outcomes)
+        return outcomes
 
     def append_made(self, made: Made) -> list[WakeUp]:
         """Append what people made to its segment's log; as durable as a batch, and idempotent like one.
@@ -173,9 +169,9 @@ class Appends:
         base = keyspace.base(made.segment.environment_id, made.segment.segment_key)
         texts, following = _divided(list(made.fields))
         told = (
-            *(made.batch_id, made.context_kind, made.integration_key, made.cohort_id, "", "", "", made.not_after_ms, 0),
-            *(str(made.segment.generation), made.import_id, "final" if made.final else made.chunks),
-            *(made.store_ids, texts, len(following)),
+            *(made.batch_id, made.context_kind, made.integration_key, made.cohort_id, "", "", made.not_after_ms),
+            *(str(made.segment.generation), made.store_ids, texts, len(following)),
+            *("", 0, *((made.import_id, "final" if made.final else made.chunks) if made.import_id else ())),
         )
         return through(self._client, self._append_made(made, _append_command([base], [told], following)))
 
@@ -350,9 +346,9 @@ def _append_of(entries: Sequence[tuple[Batch, Target]], *, payload_id: str = "")
         told.append(
             (
                 *(batch.batch_id, batch.context_kind, batch.integration_key, cohort.cohort_id),
-                *(cohort.name or "", cohort.url or "", payload_id, batch.not_after_ms),
-                *(batch.rejected.count if target is batch.targets[0] else 0, "" if batch.may_create else "*"),
-                *("", 0, batch.store_ids, texts, len(following)),
+                *(cohort.name or "", cohort.url or "", batch.not_after_ms, "" if batch.may_create else "*"),
+                *(batch.store_ids, texts, len(following)),
+                *(payload_id, batch.rejected.count if target is batch.targets[0] else 0),
             )
         )
         contents += following
@@ -364,8 +360,10 @@ def _append_command(bases: Sequence[str], told: Sequence[tuple[Any, ...]], conte
 
 
 def _divided(fields: list[str | bytes]) -> tuple[list[str | bytes], list[str | bytes]]:
-    """Entry fields that can be told as text, and those from the first on whose value is bytes."""
-    first = next(place for place in range(1, len(fields), 2) if isinstance(fields[place], bytes)) - 1
+    """Entry fields that can be told as text, and those whose values are bytes, which come last."""
+    first = len(fields)
+    while isinstance(fields[first - 1], bytes):
+        first -= 2
     return fields[:first], fields[first:]
 
 

@@ -134,7 +134,8 @@ class Webhook:
         """Parse and append a body, and answer. A body that is answered 400 is kept first, for its sender will not."""
         try:
             parsed = await self._parsing.parse(manifest, body, directory, token)
-            self._check_backlog(self._backlog.problem(parsed.environment.environment_id))
+            if (problem := self._backlog.problem(parsed.environment.environment_id)) is not None:
+                raise _behind(problem)
             batch = await self._append(parsed)
         except Refused as refused:
             kept = None
@@ -183,14 +184,10 @@ class Webhook:
         """Refuse a body of that size when too many are held in memory, or there is no room for it later."""
         if self._server.nearly_full:
             raise Refused(429, "The state server is nearly full; send it again later", reason="full")
-        self._check_backlog(self._backlog.problem_in_all())
+        if (problem := self._backlog.problem_in_all()) is not None:
+            raise _behind(problem)
         if self._held_bytes + size > MOST_HELD_BYTES:
             raise Refused(429, "Too many payloads at once; send it again later", reason="overload")
-
-    def _check_backlog(self, problem: str | None) -> None:
-        if problem is not None:
-            message = f"The stores are behind, {problem}; send it again later"
-            raise Refused(429, message, reason="backlog")
 
     async def _append(self, parsed: Parsed) -> Batch:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
@@ -299,6 +296,10 @@ def _batch_ids() -> Iterator[str]:
     """
     mine = secrets.token_hex(8)
     return (f"{mine}{number}" for number in count(10**15))
+
+
+def _behind(problem: str) -> Refused:
+    return Refused(429, f"The stores are behind, {problem}; send it again later", reason="backlog")
 
 
 def _refusal(key: str, refused: Refused, body: bytes | None = None, kept: str | None = None) -> Response:

@@ -3,13 +3,12 @@
 -- by themselves than what is done with them.
 -- KEYS: the base of each batch's segment
 -- ARGV: JSON, for each batch an array: batch_id, context_kind, integration_key, cohort_id, name, url,
---         payload_id ('' if the entry holds the body),
 --         not_after (ms of this server's clock: later than that, somebody was told that it failed),
---         rejected (how many members were left out: then the entry is listed),
 --         generation ('' for a payload that may create the segment, '*' for one that is for any that lives; what people
---         made is for the one that they saw), import ('' but for an import: its id),
---         its chunks ('final' for the one that ends the log, and deletes the segment),
---         [the store ids of the environment], [entry fields and values], n;
+--         made is for the one that they saw), [the store ids of the environment], [entry fields and values], n,
+--         payload_id ('' if the entry holds the body), rejected (how many members were left out: then the entry is
+--         listed), and for an import its id and its chunks ('final' for the one that ends the log, and deletes the
+--         segment);
 --       and n more entry fields and values of each batch, as bytes
 -- Returns for each: {'expired'} | {'gone'} (that generation is) | {'absent'} (no segment lives) | {'taken'} (the key is
 --   another cohort's) | {'kind', existing kind} | {'incomplete'} (the import's chunks are not, or no longer, there)
@@ -17,8 +16,8 @@
 local time, noted = now_ms(), nil
 local now = string.format('%d', time)
 
-local function append(batch_id, kind, integration, cohort, name, url, payload_id, not_after, rejected,
-    wanted_generation, import, chunks, stores, fields)
+local function append(batch_id, kind, integration, cohort, name, url, not_after, wanted_generation, stores, fields, _,
+    payload_id, rejected, import, chunks)
   local final = chunks == 'final'
   if time > not_after then return {'expired'} end
 
@@ -38,7 +37,7 @@ local function append(batch_id, kind, integration, cohort, name, url, payload_id
   local head, recent = head_key(generation), base .. ':g' .. generation .. ':recent'
   local known_head = redis.call('HMGET', head, 'last', 'batches', 'bytes', 'tidied')
   -- An import is known for good, not for a minute: once it is folded, its chunks are gone; nobody can fold it again.
-  local is_known = import ~= '' and redis.call('HEXISTS', imports_key(generation), import) == 1
+  local is_known = import and redis.call('HEXISTS', imports_key(generation), import) == 1
   if is_known or redis.call('ZADD', recent, 'NX', now, batch_id) == 0 then
     -- The reply of the first try was lost, and with it the wake-up that it claimed: say again what is due.
     local reply = {'duplicate', generation}
@@ -49,7 +48,7 @@ local function append(batch_id, kind, integration, cohort, name, url, payload_id
     return reply
   end
   noted = recent
-  if import ~= '' and not final and redis.call('HLEN', import_key(generation, import)) ~= chunks then
+  if import and not final and redis.call('HLEN', import_key(generation, import)) ~= chunks then
     redis.call('ZREM', recent, batch_id)
     return {'incomplete'}
   end
@@ -64,7 +63,7 @@ local function append(batch_id, kind, integration, cohort, name, url, payload_id
   local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id, 'n', batches, 's', bytes,
     unpack(fields))
   if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
-  if import ~= '' then
+  if import then
     redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
     redis.call('HSET', imports_key(generation), import, id)
   end
@@ -99,15 +98,14 @@ local replies, at = {}, 1
 for i, batch in ipairs(cjson.decode(ARGV[1])) do
   base, noted = KEYS[i], nil
   segment_key = base .. ':segment'
-  local fields = batch[14]
-  for j = at + 1, at + batch[15] do fields[#fields + 1] = ARGV[j] end
-  at = at + batch[15]
+  local fields, following = batch[10], at + batch[11]
+  for j = at + 1, following do fields[#fields + 1] = ARGV[j] end
   local is_done, reply = pcall(append, unpack(batch))
   if not is_done then
     -- A try that failed halfway must not make the next one a duplicate.
     if noted then redis.call('ZREM', noted, batch[1]) end
     reply = type(reply) == 'table' and reply or redis.error_reply(tostring(reply))
   end
-  replies[i] = reply
+  replies[i], at = reply, following
 end
 return replies
