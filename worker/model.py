@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, Self
 
+import msgspec
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from worker.redis_url import read_redis_url, split_address, write_redis_url
@@ -41,8 +43,8 @@ class SegmentId(NamedTuple):
         return f"{self.segment_key}.g{self.generation}"
 
 
-@dataclass(slots=True)
-class Cohort:
+# Structs, where others are dataclasses, are made for every payload: it takes a fifth of the time.
+class Cohort(Struct):
     """What one payload says of one cohort.
 
     Attributes:
@@ -55,7 +57,7 @@ class Cohort:
     cohort_id: str
     name: str | None = None
     url: str | None = None
-    members: dict[str, bool] = field(default_factory=dict)
+    members: dict[str, bool] = msgspec.field(default_factory=dict)
 
 
 class RejectedMember(NamedTuple):
@@ -65,16 +67,14 @@ class RejectedMember(NamedTuple):
     reason: str
 
 
-@dataclass(slots=True)
-class Rejections:
+class Rejections(Struct):
     """The members that the policy ``skip`` left out of a payload: how many, and the first hundred of them."""
 
     count: int = 0
-    listed: list[RejectedMember] = field(default_factory=list)
+    listed: list[RejectedMember] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Payload:
+class Payload(Struct):
     """A decoded body.
 
     Attributes:
@@ -85,7 +85,7 @@ class Payload:
     environment_id: str
     context_kind: str
     cohorts: list[Cohort]
-    rejected: Rejections = field(default_factory=Rejections)
+    rejected: Rejections = msgspec.field(default_factory=Rejections)
 
 
 # The two lists of a segment; who stands in both is in the segment, for SDKs look at the included ones first.

@@ -204,7 +204,9 @@ class FastReader:
         context_kind = DEFAULT_CONTEXT_KIND
         if self._context_kind is not None:
             context_kind = _text(self._context_kind(root)) or DEFAULT_CONTEXT_KIND
-        if not (environment_id and cohort_id and cohort_name and is_context_kind(context_kind)):
+            if not is_context_kind(context_kind):
+                return None
+        if not (environment_id and cohort_id and cohort_name):
             return None
         url = None if self._cohort_url is None else _text(self._cohort_url(root))
         if max(len(cohort_id), len(cohort_name), len(url or "")) > LONGEST_COHORT_TEXT:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import redis
 from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, drain_all, take
+from msgspec.structs import replace
 
 from worker.errors import InvalidBatch, Unavailable
 from worker.log import keyspace

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import redis
 from log_builders import (
@@ -19,6 +17,7 @@ from log_builders import (
     offer_snapshot,
     take,
 )
+from msgspec.structs import replace
 
 from worker.errors import LeaseLost, Unavailable
 from worker.log import keyspace

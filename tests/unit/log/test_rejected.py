@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import redis
 from log_builders import SEGMENT, append, batch, commit_snapshot, drain_all, last, take
+from msgspec.structs import replace
 
 from worker.log.append import Batch
 from worker.log.entry import unpack_slice
