@@ -20,6 +20,8 @@ _ONLY_TEXT = frozenset({str})
 # What a decoded member takes, and what a body's members may take beside three times its size.
 _MEMBER_BYTES = 110
 _FREE_BYTES = 32 * 1024 * 1024
+# Smaller bodies cannot have so many members.
+_LARGE_BYTES = _FREE_BYTES // _MEMBER_BYTES
 _VALUE = attrgetter("value")
 _FEW_BRACKETS = 4
 
@@ -97,7 +99,7 @@ class FastReader:
         try:
             # Places that no pointer names are skipped without a look at their encoding.
             braces = body.count(b"{")
-            if self._takes_too_much(body, braces) or not is_utf8(body):
+            if (len(body) >= _LARGE_BYTES and self._takes_too_much(body, braces)) or not is_utf8(body):
                 return None
             root = self._decoder.decode(body)
         except (ValueError, RecursionError):  # no JSON, or a value of another type than expected
@@ -209,7 +211,8 @@ class FastReader:
         if not (environment_id and cohort_id and cohort_name):
             return None
         url = None if self._cohort_url is None else _text(self._cohort_url(root))
-        if max(len(cohort_id), len(cohort_name), len(url or "")) > LONGEST_COHORT_TEXT:
+        most = LONGEST_COHORT_TEXT
+        if len(cohort_id) > most or len(cohort_name) > most or (url and len(url) > most):
             return None
         if self._matcher is not None and not self._action_of(root):
             return None

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import zstandard
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from worker.errors import InvalidBatch
 from worker.receiver.headers import header
@@ -46,7 +46,7 @@ async def read_body(scope: Scope, receive: Receive, largest: int) -> bytes:
     if length.isdecimal() and int(length) > largest:
         raise TooLarge
     decoder = _decoder(header(scope, b"content-encoding").strip().lower())
-    chunk, more = await _next_chunk(receive)
+    chunk, more = _chunk_of(await receive())
     if not (more or decoder):  # as most bodies come: nothing is copied
         if len(chunk) > largest:
             raise TooLarge
@@ -59,7 +59,7 @@ async def read_body(scope: Scope, receive: Receive, largest: int) -> bytes:
             raise TooLarge
         if not more:
             break
-        chunk, more = await _next_chunk(receive)
+        chunk, more = _chunk_of(await receive())
     if decoder:
         body += decoder.feed(b"", largest - len(body))
         if len(body) > largest:
@@ -68,9 +68,8 @@ async def read_body(scope: Scope, receive: Receive, largest: int) -> bytes:
     return bytes(body)
 
 
-async def _next_chunk(receive: Receive) -> tuple[bytes, bool]:
-    """The next bytes of a body, and whether there are more."""
-    message = await receive()
+def _chunk_of(message: Message) -> tuple[bytes, bool]:
+    """Some bytes of a body, and whether there are more."""
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message.get("body", b""), message.get("more_body", False)
