@@ -33,16 +33,23 @@ MUTANTS: list[Mutant] = [
         _TESTS,
         ("an append comes in time", "if time > not_after then return {'expired'} end", ""),
         ("an append fits its segment", "if refused then return refused end", ""),
-        ("a batch is appended once", "if known or redis.call('ZSCORE', recent, batch_id) then", "if known then"),
-        ("an import is appended once for good", "if known or redis", "if redis"),
+        ("an append creates only when it may", "cohort, wanted_generation == '')", "cohort, true)"),
+        ("a batch is appended once", "redis.call('ZADD', recent, 'NX', now, batch_id) == 0 then", "false then"),
+        ("an import is appended once for good", "if is_known or redis", "if redis"),
+        (
+            "an append that failed halfway makes the next one no duplicate",
+            "if noted then redis.call('ZREM', noted, batch[1]) end",
+            "",
+        ),
+        ("what is wrong with one batch is no other's", "pcall(append, unpack(batch))", "true, append(unpack(batch))"),
         (
             "what people made is for the generation that they saw",
-            "if wanted_generation ~= '' and not lives(wanted_generation) then",
+            "if wanted_generation ~= '' and wanted_generation ~= '*' and not lives(wanted_generation) then",
             "if false then",
         ),
         (
             "an import is appended with all of its chunks",
-            "redis.call('HLEN', import_key(generation, import)) ~= tonumber(ARGV[12])",
+            "redis.call('HLEN', import_key(generation, import)) ~= chunks",
             "false",
         ),
         (
@@ -312,8 +319,8 @@ MUTANTS: list[Mutant] = [
         ("tests/unit/log/test_append.py", "tests/unit/log/test_guards.py", "tests/unit/log/test_upkeep.py"),
         (
             "an append says until when it counts",
-            "        batch.not_after_ms,\n        rejected.count,",
-            "        10**15,\n        rejected.count,",
+            'cohort.url or "", batch.not_after_ms,',
+            'cohort.url or "", 10**15,',
         ),
         (
             "an append that came too late is told of",
@@ -329,8 +336,8 @@ MUTANTS: list[Mutant] = [
         ),
         (
             "an entry without what it presupposes is not accepted",
-            "            next((failure for entry in batch.prerequisites if (failure := failures[entry])), None)\n            or ",
-            "            ",
+            "if missing := {",
+            "if False and {",
         ),
         ("a refusal of several leaves no segment behind", 'for create in ("0", "1"):', 'for create in ("1",):'),
         (
@@ -353,8 +360,9 @@ MUTANTS: list[Mutant] = [
             "            if isinstance(outcome, Exception):\n                return outcome\n",
             "            if isinstance(outcome, Exception):\n                continue\n",
         ),
-        ("a ticket is fresh", "ticket = secrets.token_hex(8)", 'ticket = "1"'),
-        ("a log with a wake-up due is entered in the index", "    if tickets:\n", "    if False:\n"),
+        ("a ticket is fresh", "secrets.token_hex(8)", '"1"'),
+        ("a log with a wake-up due is entered in the index", "    if ahead:\n", "    if False:\n"),
+        ("a payload does not create a segment unasked", '"" if batch.may_create else "*"', '""'),
     ),
     *in_file(
         "worker/log/snapshot.py",

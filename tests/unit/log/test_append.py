@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from worker.errors import InvalidBatch, Unavailable
 from worker.log import keyspace
-from worker.log.append import Appends, WakeUp
-from worker.log.entry import unpack_slice
+from worker.log.append import Appends, Made, SegmentAbsent, WakeUp
+from worker.log.entry import pack_made, unpack_slice
 from worker.log.scripts import script
 from worker.log.upkeep import Upkeep
 from worker.model import SegmentId
@@ -108,6 +108,51 @@ def test_a_segment_key_that_is_another_cohorts_by_now_is_not_appended_to(redis_c
     [outcome] = Appends(redis_client).append([other])
     assert isinstance(outcome, Unavailable)
     assert bodies(take(redis_client)) == [b"1"]
+
+
+def test_a_batch_that_may_not_create_its_segment_is_appended_only_where_there_is_one(redis_client: redis.Redis) -> None:
+    absent, known = (replace(batch(keys=(key,)), may_create=False) for key in ("rudderstack-new", "rudderstack-known"))
+    append(redis_client, batch(keys=("rudderstack-known",)))
+    outcomes = Appends(redis_client).append([absent, known])
+    assert [type(outcome) for outcome in outcomes] == [SegmentAbsent, list]
+    assert segment_fields(redis_client, "rudderstack-new") == {}
+    assert len(bodies(take(redis_client, segment=SegmentId(ENVIRONMENT, "rudderstack-known", 1)))) == 2
+    absent.may_create = True
+    append(redis_client, absent)
+    assert segment_fields(redis_client, "rudderstack-new")[b"generation"] == b"1"
+
+
+def test_a_batch_that_may_not_create_its_segment_does_not_bring_a_deleted_one_back(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    Appends(redis_client).append_made(
+        Made(
+            segment=SEGMENT,
+            context_kind="user",
+            integration_key="rudderstack",
+            cohort_id="beta",
+            batch_id="deletion",
+            fields=pack_made("rudderstack", "import", b"", import_id="deletion"),
+            store_ids=(STORE,),
+            not_after_ms=10**15,
+            import_id="deletion",
+            final=True,
+        )
+    )
+    [outcome] = Appends(redis_client).append([replace(batch(), may_create=False)])
+    assert isinstance(outcome, SegmentAbsent)
+    assert b"context_kind" not in segment_fields(redis_client)
+
+
+def test_an_append_that_failed_halfway_makes_the_next_one_no_duplicate(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"1"))
+    log = _key(":log")
+    redis_client.rename(log, "aside")
+    redis_client.set(log, "no stream")
+    [outcome] = Appends(redis_client).append([batch(b"2", batch_id="again")])
+    assert isinstance(outcome, Unavailable)
+    redis_client.rename("aside", log)
+    append(redis_client, batch(b"2", batch_id="again"))
+    assert bodies(take(redis_client)) == [b"1", b"2"]
 
 
 def test_an_unusable_key_fails_its_own_batch_and_no_other(redis_client: redis.Redis) -> None:
