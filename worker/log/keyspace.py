@@ -1,7 +1,8 @@
 """Every key of the segment log: its name, its type and its meaning. The rules that they serve: PROTOCOL.md.
 
 A segment's keys share the hash tag ``{environment_id/segment_key}``, so that each script stays in one slot of a
-Redis Cluster. ``gN`` is the generation; keys of different generations never meet. Written S below for
+Redis Cluster; all but the append, which takes segments as they come, each by itself: a cluster would have it called
+once for each slot. ``gN`` is the generation; keys of different generations never meet. Written S below for
 ``segsync:{environment_id/segment_key}``:
 
     S:segment          hash    generation (a counter; survives deletion), context_kind, integration_key, cohort_id,

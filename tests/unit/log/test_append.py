@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import redis
 from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, drain_all, take
 from msgspec.structs import replace
 
-from worker.errors import InvalidBatch, Unavailable
+from worker.errors import InvalidBatch, NotFound, Unavailable
 from worker.log import keyspace
 from worker.log.append import Appends, Made, SegmentAbsent, WakeUp
 from worker.log.entry import pack_made, unpack_slice
@@ -17,6 +20,21 @@ from worker.model import SegmentId
 
 def segment_fields(client: redis.Redis, key: str = SEGMENT.segment_key) -> dict[bytes, bytes]:
     return client.hgetall(keyspace.base(ENVIRONMENT, key) + ":segment")  # type: ignore[return-value]
+
+
+def deletion() -> Made:
+    return Made(
+        segment=SEGMENT,
+        context_kind="user",
+        integration_key="rudderstack",
+        cohort_id="beta",
+        batch_id="deletion",
+        fields=pack_made("rudderstack", "import", b"", import_id="deletion"),
+        store_ids=(STORE,),
+        not_after_ms=10**15,
+        import_id="deletion",
+        final=True,
+    )
 
 
 def test_the_first_payload_creates_the_segment_with_generation_one(redis_client: redis.Redis) -> None:
@@ -124,23 +142,19 @@ def test_a_batch_that_may_not_create_its_segment_is_appended_only_where_there_is
 
 def test_a_batch_that_may_not_create_its_segment_does_not_bring_a_deleted_one_back(redis_client: redis.Redis) -> None:
     append(redis_client, batch())
-    Appends(redis_client).append_made(
-        Made(
-            segment=SEGMENT,
-            context_kind="user",
-            integration_key="rudderstack",
-            cohort_id="beta",
-            batch_id="deletion",
-            fields=pack_made("rudderstack", "import", b"", import_id="deletion"),
-            store_ids=(STORE,),
-            not_after_ms=10**15,
-            import_id="deletion",
-            final=True,
-        )
-    )
+    Appends(redis_client).append_made(deletion())
     [outcome] = Appends(redis_client).append([replace(batch(), may_create=False)])
     assert isinstance(outcome, SegmentAbsent)
     assert b"context_kind" not in segment_fields(redis_client)
+
+
+def test_what_people_made_for_a_generation_is_not_appended_to_the_next(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    Appends(redis_client).append_made(deletion())
+    append(redis_client, batch(b"2"))
+    with pytest.raises(NotFound):
+        Appends(redis_client).append_made(dataclasses.replace(deletion(), batch_id="change", import_id="", final=False))
+    assert bodies(take(redis_client, segment=SEGMENT._replace(generation=2))) == [b"2"]
 
 
 def test_an_append_that_failed_halfway_makes_the_next_one_no_duplicate(redis_client: redis.Redis) -> None:
