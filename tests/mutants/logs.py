@@ -342,8 +342,8 @@ MUTANTS: list[Mutant] = [
         ("a refusal of several leaves no segment behind", 'for create in ("0", "1"):', 'for create in ("1",):'),
         (
             "a shared payload goes with what it presupposes",
-            '            *(("HSETNX", *entry) for entry in batch.prerequisites),\n',
-            "",
+            'needed = [("HSETNX", *entry) for entry in batch.prerequisites]  #',
+            "needed = []  #",
         ),
         (
             "a shared payload names its logs",

@@ -49,9 +49,9 @@ class Batch(Struct):
         prerequisites: hash entries (key, field, value) that must be there before the entry is: the requestParser, and
             the registration of segments that may be created. Written if absent, in the same round trip, every time: a
             state server that lost them without anybody noticing gets them back.
-        may_create: whether the segments are created where they are absent; if not, that is the outcome. What was
-            written before a segment was created is there as long as the segment: a state server that lost the one
-            has lost the other.
+        may_create: whether the segment is created where it is absent; if not, that is the outcome. What was written
+            before a segment was created is there as long as the segment: a state server that lost the one has lost
+            the other. Batches of several segments must be let.
     """
 
     batch_id: str
@@ -223,23 +223,15 @@ class Appends:
         was accepted, so sending it again is right, and ``Upkeep.drop_cut_payloads`` clears away what was stored for
         the appends that never happened.
         """
-        claims: list[Any] = []
-        for create in ("0", "1"):  # twice: a refusal must not leave segments behind that it created itself
-            claims = yield from _asked(_claims_of(batch, create))
-            for target, reply in zip(batch.targets, claims, strict=True):
-                if (refusal := _refusal(batch, target, reply)) is not None:
-                    return refusal
-        segments = [
-            SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
-            for target, reply in zip(batch.targets, claims, strict=True)
-        ]
+        segments = yield from _claim(batch)
+        if isinstance(segments, Exception):
+            return segments
         codec, data = compress(batch.body)
         payload = keyspace.payload(batch.batch_id)
 
         commands: list[Command] = [
             ("MULTI",),
             ("ZADD", keyspace.PAYLOADS, batch.not_after_ms, batch.batch_id),
-            *(("HSETNX", *entry) for entry in batch.prerequisites),
             ("SADD", f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments)),
             ("HSET", payload, "codec", codec, "body", data),
             _append_of([(batch, target) for target in batch.targets], payload_id=batch.batch_id),
@@ -273,6 +265,25 @@ class Appends:
         if failure is None and count < self._replicas:
             failure = _Unconfirmed(f"{count} of {self._replicas} replicas have it", dependency="state")
         return replies, failure
+
+
+def _claim(batch: Batch) -> Steps[list[SegmentId] | InvalidBatch | Unavailable | SegmentAbsent]:
+    """The segments that a batch names, created where they are absent, or why one of them refuses it."""
+    claims: list[Any] = []
+    needed: list[Command] = []
+    for create in ("0", "1"):  # twice: a refusal must not leave segments behind that it created itself
+        replies = yield from _asked([*needed, *_claims_of(batch, create)])
+        if (failure := next(filter(None, map(_failure, replies[: len(needed)])), None)) is not None:
+            return failure
+        claims = replies[len(needed) :]
+        for target, reply in zip(batch.targets, claims, strict=True):
+            if (refusal := _refusal(batch, target, reply)) is not None:
+                return refusal
+        needed = [("HSETNX", *entry) for entry in batch.prerequisites]  # a segment is registered before it is created
+    return [
+        SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
+        for target, reply in zip(batch.targets, claims, strict=True)
+    ]
 
 
 def _complete(batch: Batch, claimed: Sequence[SegmentId], replies: Sequence[Any]) -> Steps[None]:

@@ -230,11 +230,7 @@ class Webhook:
         try:
             return await self._appender.append(batch)
         except SegmentAbsent:
-            registrations = [
-                registration(batch.environment_id, batch.integration_key, target.cohort.cohort_id, target.segment_key)
-                for target in batch.targets
-            ]
-            batch.prerequisites, batch.may_create = (*batch.prerequisites, *registrations), True
+            _let_create(batch)
             return await self._appender.append(batch)
 
     async def _batch(self, parsed: Parsed, not_after_ms: int) -> Batch:
@@ -252,7 +248,7 @@ class Webhook:
         elif segment_keys is None:
             segment_keys = await self._ask(wiring.segment_keys.allot, environment_id, manifest.key, cohort_ids)
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
-        return Batch(
+        batch = Batch(
             batch_id=next(self._batch_ids),
             environment_id=environment_id,
             context_kind=payload.context_kind,
@@ -267,6 +263,9 @@ class Webhook:
             prerequisites=(parser_entry(manifest.parser.digest, manifest.parser.text),),
             may_create=False,
         )
+        if len(targets) > 1:
+            _let_create(batch)
+        return batch
 
     async def _ask(self, do: Callable[..., list[str]], *arguments: object) -> list[str]:
         """Ask the state server, for no longer than an append may take.
@@ -296,6 +295,15 @@ def _batch_ids() -> Iterator[str]:
     """
     mine = secrets.token_hex(8)
     return (f"{mine}{number}" for number in count(10**15))
+
+
+def _let_create(batch: Batch) -> None:
+    """Let a batch create its segments, which are registered before."""
+    registrations = (
+        registration(batch.environment_id, batch.integration_key, target.cohort.cohort_id, target.segment_key)
+        for target in batch.targets
+    )
+    batch.prerequisites, batch.may_create = (*batch.prerequisites, *registrations), True
 
 
 def _behind(problem: str) -> Refused:
