@@ -110,7 +110,7 @@ class LogReader:
             for position, fields, late in reader.raw(log, upto, beside):
                 if late or position not in known:  # what lies beside the stream stands for what lies in it
                     beside_it = {}
-                    if late and fields["k"] == b"slice" and not {"o", "r"} & fields.keys():
+                    if late and fields.get("k", b"body") == b"slice" and not {"o", "r"} & fields.keys():
                         beside_it = reader.original(log, position, fields["b"].decode(), known.get(position))
                     cohort_id, whole = segment["cohort_id"].decode(), fields | beside_it
                     try:
@@ -228,8 +228,8 @@ class _Reader:
         """The request's bytes: in the entry, beside a slice in it, or with the payload that several segments share."""
         if fields.get("v") != b"1":
             raise Unreadable(f"format {fields.get('v')!r}")
-        if fields["k"] == b"body":
-            return _plain(fields["c"], fields["p"])
+        if fields.get("k", b"body") == b"body":
+            return _plain(fields.get("c", b""), fields["p"])
         if "o" in fields:
             return _plain(fields["d"], fields["o"])
         payload_id = fields.get("r", b"").decode()
@@ -251,8 +251,8 @@ class _Reader:
             members = read_members(body, parser.decode(), cohort_id)
         except (ValueError, KeyError, reference_parser.Refused) as fault:
             raise Unreadable(f"its body cannot be read: {fault!r}") from fault
-        if fields["k"] == b"slice":
-            content = _plain(fields["c"], fields["p"])
+        if fields.get("k", b"body") == b"slice":
+            content = _plain(fields.get("c", b""), fields["p"])
             added, removed = msgspec.msgpack.decode(content, type=tuple[list[str], list[str]])
             if dict.fromkeys(added, True) | dict.fromkeys(removed, False) != members:
                 raise Unreadable(f"the slice of {marker} is not what its body says")

@@ -127,9 +127,9 @@ class Appends:
     def append(self, batches: Sequence[Batch]) -> list[Outcome]:
         """Append each batch to the log of every segment that it names.
 
-        Batches of one segment share one round trip and one transaction: the server reads sixteen KiB at a time, and
-        flushes its append-only file after each time in which it wrote, but nothing is written before the last byte is
-        there (measured: an eighth more accepts). A batch of several segments takes round trips of its own. What is
+        Batches of one segment share one round trip and one call of the script: the server reads sixteen KiB at a time,
+        and flushes its append-only file after each time in which it wrote, but nothing is written before the last byte
+        is there (measured: an eighth more accepts). A batch of several segments takes round trips of its own. What is
         wrong with one batch, or with the keys of its segments, is that batch's outcome and no other's; a server that
         takes no writes at all refuses all of them. Where too few replicas confirm what was appended,
         the outcome is Unavailable, and the batch is in the log all the same: to send it again is right.
