@@ -25,7 +25,6 @@ from worker.manifest.catalog import load_catalog
 from worker.manifest.examples import Change, example
 from worker.manifest.manifest import Manifest
 from worker.model import Cohort
-from worker.records.segment_keys import registration
 from worker.stores.layout import context_hashes
 
 # 200,000 batches over 2,000 segments with BACKLOG_SEGMENTS=2000: three minutes, so CI takes a part.
@@ -68,7 +67,7 @@ def fill(url: str, environment_id: str, store_ids: list[str], filler: int) -> Me
                         targets=[Target(key, Cohort(f"c{number}"))],
                         store_ids=store_ids,
                         not_after_ms=10**15,
-                        prerequisites=[parser, registration(environment_id, INTEGRATION, f"c{number}", key)],
+                        prerequisites=[parser],
                     )
                 )
                 if len(group) == GROUP:

@@ -342,8 +342,8 @@ MUTANTS: list[Mutant] = [
         ("a refusal of several leaves no segment behind", 'for create in ("0", "1"):', 'for create in ("1",):'),
         (
             "a shared payload goes with what it presupposes",
-            'needed = [("HSETNX", *entry) for entry in batch.prerequisites]  #',
-            "needed = []  #",
+            'needed = [("HSETNX", *entry) for entry in _needed(batch, create=True)]',
+            "needed = []",
         ),
         (
             "a shared payload names its logs",
@@ -362,7 +362,10 @@ MUTANTS: list[Mutant] = [
         ),
         ("a ticket is fresh", "secrets.token_hex(8)", '"1"'),
         ("a log with a wake-up due is entered in the index", "    if ahead:\n", "    if False:\n"),
-        ("a payload does not create a segment unasked", '"" if batch.may_create else "*"', '""'),
+        ("a payload does not create a segment that is not registered", '"" if create else "*"', '""'),
+        ("a segment is registered when it is created", "(*batch.prerequisites, *registrations)", "batch.prerequisites"),
+        ("a segment that is there is not registered again", "    if not create:\n", "    if False:\n"),
+        ("an append that finds no segment is tried again", "if isinstance(outcome, _Absent)]", "if False]"),
     ),
     *in_file(
         "worker/log/snapshot.py",

@@ -18,11 +18,10 @@ from worker.api.segment_filter import MOST_CHARACTERS, InvalidFilter, read_filte
 from worker.api.segment_form import Listed, SegmentForm, SegmentsForm, path_of, segment_form, sort_segments
 from worker.api.segment_patch import PatchForm, Wanted, plan_patch
 from worker.api.wire import KEY_PATTERN, Asked, Limit, Name, Offset, Tags, page_links
-from worker.log.creation import HAND_MADE, create_segment
+from worker.log.creation import create_segment
 from worker.log.segment_texts import describe_segment
 from worker.model import DEFAULT_CONTEXT_KIND
 from worker.records.directory import Environment
-from worker.records.segment_keys import registration
 from worker.sync.deleting import delete_segment
 
 OF_AN_ENVIRONMENT = "/api/v2/segments/{projectKey}/{environmentKey}"
@@ -115,7 +114,6 @@ def create(asked: AboutEnvironment, body: NewSegment) -> SegmentForm:
         name=body.name,
         description=body.description or "",
         tags=list(dict.fromkeys(body.tags or ())),
-        registration=registration(environment.environment_id, HAND_MADE, "", body.key),
     )
     return segment_form(environment, asked.segment(environment, body.key), ())
 

@@ -19,6 +19,7 @@ from worker.log.entry import compress, pack_fields, pack_slice
 from worker.log.round_trips import Command, Steps, knowing, through
 from worker.log.scripts import script
 from worker.model import DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Rejections, SegmentId
+from worker.registry import registration
 from worker.state import refused
 
 # How long replicas may take to confirm: less than the server's answers may, and than the sender waits.
@@ -46,12 +47,9 @@ class Batch(Struct):
             and is told 2xx for afterwards.
         policy: what was to become of members that cannot be read.
         rejected: the members that were left out.
-        prerequisites: hash entries (key, field, value) that must be there before the entry is: the requestParser, and
-            the registration of segments that may be created. Written if absent, in the same round trip, every time: a
-            state server that lost them without anybody noticing gets them back.
-        may_create: whether the segment is created where it is absent; if not, that is the outcome. What was written
-            before a segment was created is there as long as the segment: a state server that lost the one has lost
-            the other. Batches of several segments must be let.
+        prerequisites: hash entries (key, field, value) that must be there before the entry is: the requestParser.
+            Written if absent, before every append: a state server that lost them without anybody noticing gets them
+            back.
     """
 
     batch_id: str
@@ -66,7 +64,6 @@ class Batch(Struct):
     policy: MemberPolicy = DEFAULT_MEMBER_POLICY
     rejected: Rejections = msgspec.field(default_factory=Rejections)
     prerequisites: Sequence[tuple[str, str, str]] = ()
-    may_create: bool = True
 
 
 @dataclass(slots=True, frozen=True)
@@ -102,16 +99,16 @@ class Made:
     final: bool = False
 
 
-class SegmentAbsent(Exception):
-    """Raised where a batch's segment is not there, and the batch may not create it. It is in no log."""
-
-
-# What became of one batch: it is in its logs, and these wake-ups are due; or it can never be; or not now; or not so.
-Outcome = list[WakeUp] | InvalidBatch | Unavailable | SegmentAbsent
+# What became of one batch: it is in its logs, and these wake-ups are due; or it can never be; or not now.
+Outcome = list[WakeUp] | InvalidBatch | Unavailable
 
 
 class _Unconfirmed(Unavailable):
     """Too few replicas have what was appended. It is in the log, so nothing of it can land any later."""
+
+
+class _Absent(Unavailable):
+    """The segment is not there, and was not to be created. Nothing of the batch is in its log."""
 
 
 class Appends:
@@ -129,10 +126,11 @@ class Appends:
 
         Batches of one segment share one round trip and one call of the script: the server reads sixteen KiB at a time,
         and flushes its append-only file after each time in which it wrote, but nothing is written before the last byte
-        is there (measured: an eighth more accepts). A batch of several segments takes round trips of its own. What is
-        wrong with one batch, or with the keys of its segments, is that batch's outcome and no other's; a server that
-        takes no writes at all refuses all of them. Where too few replicas confirm what was appended,
-        the outcome is Unavailable, and the batch is in the log all the same: to send it again is right.
+        is there (measured: an eighth more accepts). Those whose segment turns out to be absent take a second one, which
+        creates it; a batch of several segments takes round trips of its own. What is wrong with one batch, or with the
+        keys of its segments, is that batch's outcome and no other's; a server that takes no writes at all refuses all
+        of them. Where too few replicas confirm what was appended, the outcome is Unavailable, and the batch is in the
+        log all the same: to send it again is right.
 
         Raises:
             Unavailable: the state server is away: some of the batches may be in the log. Appending all of them again
@@ -193,11 +191,22 @@ class Appends:
         return due
 
     def _append_singles(self, batches: Sequence[Batch]) -> Steps[list[Outcome]]:
+        """Append batches of one segment each; where that is absent, which hardly ever is, they are tried again."""
         if not batches:
             return []
-        needed = list(dict.fromkeys(chain.from_iterable([batch.prerequisites for batch in batches])))
+        outcomes = yield from self._append_group(batches, create=False)
+        absent = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, _Absent)]
+        if absent:
+            created = yield from self._append_group([batches[place] for place in absent], create=True)
+            for place, outcome in zip(absent, created, strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    def _append_group(self, batches: Sequence[Batch], *, create: bool) -> Steps[list[Outcome]]:
+        """Append them in one round trip, with what they need."""
+        needed = list(dict.fromkeys(chain.from_iterable([_needed(batch, create=create) for batch in batches])))
         commands: list[Command] = [("HSETNX", *entry) for entry in needed]
-        commands.append(_append_of([(batch, batch.targets[0]) for batch in batches]))
+        commands.append(_append_of([(batch, batch.targets[0]) for batch in batches], create=create))
         (*presupposed, appended), unconfirmed = yield from self._durably(commands)
         if isinstance(appended, Exception):
             refusal = refused(appended)
@@ -207,7 +216,7 @@ class Appends:
         failures = zip(needed, map(_failure, presupposed), strict=True)
         if missing := {entry: failure for entry, failure in failures if failure is not None}:
             outcomes = [
-                next((missing[entry] for entry in batch.prerequisites if entry in missing), outcome)
+                next((missing[entry] for entry in _needed(batch, create=create) if entry in missing), outcome)
                 for batch, outcome in zip(batches, outcomes, strict=True)
             ]
         if unconfirmed is not None:
@@ -218,10 +227,10 @@ class Appends:
         """Check all, then store the payload once with its full set of logs and append a slice to each: one transaction.
 
         A server that is full, or refuses writes, does so before a transaction or after it, never within: all of it is
-        there, or none but segments without an entry. (Its own first commands may be what fills it.) What one log alone
-        cannot take, as when its keys are of a wrong type, leaves the others appended: nobody was told that the payload
-        was accepted, so sending it again is right, and ``Upkeep.drop_cut_payloads`` clears away what was stored for
-        the appends that never happened.
+        there, or none but segments without an entry, with what they need. (Its own first commands may be what fills
+        it.) What one log alone cannot take, as when its keys are of a wrong type, leaves the others appended: nobody
+        was told that the payload was accepted, so sending it again is right, and ``Upkeep.drop_cut_payloads`` clears
+        away what was stored for the appends that never happened.
         """
         segments = yield from _claim(batch)
         if isinstance(segments, Exception):
@@ -234,7 +243,7 @@ class Appends:
             ("ZADD", keyspace.PAYLOADS, batch.not_after_ms, batch.batch_id),
             ("SADD", f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments)),
             ("HSET", payload, "codec", codec, "body", data),
-            _append_of([(batch, target) for target in batch.targets], payload_id=batch.batch_id),
+            _append_of([(batch, target) for target in batch.targets], create=True, payload_id=batch.batch_id),
             ("EXEC",),
         ]
         replies, unconfirmed = yield from self._durably(commands)
@@ -267,7 +276,7 @@ class Appends:
         return replies, failure
 
 
-def _claim(batch: Batch) -> Steps[list[SegmentId] | InvalidBatch | Unavailable | SegmentAbsent]:
+def _claim(batch: Batch) -> Steps[list[SegmentId] | InvalidBatch | Unavailable]:
     """The segments that a batch names, created where they are absent, or why one of them refuses it."""
     claims: list[Any] = []
     needed: list[Command] = []
@@ -279,7 +288,7 @@ def _claim(batch: Batch) -> Steps[list[SegmentId] | InvalidBatch | Unavailable |
         for target, reply in zip(batch.targets, claims, strict=True):
             if (refusal := _refusal(batch, target, reply)) is not None:
                 return refusal
-        needed = [("HSETNX", *entry) for entry in batch.prerequisites]  # a segment is registered before it is created
+        needed = [("HSETNX", *entry) for entry in _needed(batch, create=True)]
     return [
         SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
         for target, reply in zip(batch.targets, claims, strict=True)
@@ -343,7 +352,23 @@ def _claims_of(batch: Batch, create: str) -> list[Command]:
     return [("EVALSHA", sha, 1, _base(batch, target), *facts, target.cohort.cohort_id) for target in batch.targets]
 
 
-def _append_of(entries: Sequence[tuple[Batch, Target]], *, payload_id: str = "") -> Command:
+def _needed(batch: Batch, *, create: bool) -> Sequence[tuple[str, str, str]]:
+    """The hash entries that must be there before the batch's are in a log, and before segments are created for it.
+
+    A segment is registered when it is created, not every time: what a state server loses, it loses from some moment
+    on, so that a segment which is there has its registration.
+    """
+    if not create:
+        return batch.prerequisites
+    environment_id, integration_key = batch.environment_id, batch.integration_key
+    registrations = (
+        registration(environment_id, integration_key, target.cohort.cohort_id, target.segment_key)
+        for target in batch.targets
+    )
+    return (*batch.prerequisites, *registrations)
+
+
+def _append_of(entries: Sequence[tuple[Batch, Target]], *, create: bool, payload_id: str = "") -> Command:
     """The append of these entries; ``payload_id`` says where the body lies when the segments share it."""
     bases: list[str] = []
     told: list[tuple[Any, ...]] = []
@@ -355,7 +380,7 @@ def _append_of(entries: Sequence[tuple[Batch, Target]], *, payload_id: str = "")
         told.append(
             (
                 *(batch.batch_id, batch.context_kind, batch.integration_key, cohort.cohort_id),
-                *(cohort.name or "", cohort.url or "", batch.not_after_ms, "" if batch.may_create else "*"),
+                *(cohort.name or "", cohort.url or "", batch.not_after_ms, "" if create else "*"),
                 *(batch.store_ids, texts, len(following)),
                 *(payload_id, batch.rejected.count if target is batch.targets[0] else 0),
             )
@@ -371,7 +396,7 @@ def _append_command(bases: Sequence[str], told: Sequence[tuple[Any, ...]], conte
 def _divided(fields: list[str | bytes]) -> tuple[list[str | bytes], list[str | bytes]]:
     """Entry fields that can be told as text, and those whose values are bytes, which come last."""
     first = len(fields)
-    while isinstance(fields[first - 1], bytes):
+    while not isinstance(fields[first - 1], str):
         first -= 2
     return fields[:first], fields[first:]
 
@@ -402,7 +427,7 @@ def _outcome(batch: Batch, target: Target, reply: Any) -> Outcome:
     return [WakeUp(segment, store_id.decode()) for store_id in reply[2:]]
 
 
-def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | SegmentAbsent | None:
+def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | None:
     """What a script refused, and why; None when it did what it was asked."""
     if isinstance(reply, Exception):
         return _failure(reply)
@@ -415,7 +440,7 @@ def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavail
                 environment_id=batch.environment_id,
             )
         case b"absent":
-            return SegmentAbsent()
+            return _Absent(f"segment {target.segment_key!r} is not there", dependency="state")
         case b"taken":
             return Unavailable(f"segment {target.segment_key!r} is another cohort's by now", dependency="state")
         case b"expired":

@@ -10,6 +10,7 @@ from worker.errors import Conflict
 from worker.log import keyspace
 from worker.log.scripts import script
 from worker.model import SegmentId
+from worker.registry import registration
 from worker.state import state_errors
 
 # Stands where a segment of a cohort has its integration; no manifest's folder is called so.
@@ -25,7 +26,6 @@ def create_segment(
     name: str,
     description: str = "",
     tags: Sequence[str] = (),
-    registration: tuple[str, str, str],
 ) -> SegmentId:
     """Create a segment of its own: empty, and the next generation where one of that key was deleted.
 
@@ -39,13 +39,12 @@ def create_segment(
         name: for people.
         description: for people; as ``tags``, what ``segment_texts`` reads.
         tags: for people.
-        registration: ``segment_keys.registration(environment_id, HAND_MADE, "", segment_key)``.
 
     Raises:
         Conflict: there is a segment of that key, or it is kept for a cohort.
         Unavailable: the state server is away; it may be created.
     """
-    key, field, value = registration
+    key, field, value = registration(environment_id, HAND_MADE, "", segment_key)
     with state_errors():
         client.hsetnx(key, field, value)
         holder = client.hget(key, field)

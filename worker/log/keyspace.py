@@ -1,9 +1,9 @@
 """Every key of the segment log: its name, its type and its meaning. The rules that they serve: PROTOCOL.md.
 
-A segment's keys share the hash tag ``{environment_id/segment_key}``, so that each script stays in one slot of a
-Redis Cluster; all but the append, which takes segments as they come, each by itself: a cluster would have it called
-once for each slot. ``gN`` is the generation; keys of different generations never meet. Written S below for
-``segsync:{environment_id/segment_key}``:
+A segment's keys share the hash tag ``{environment_id/segment_key}``, so that each script stays in one slot of a Redis
+Cluster; all but two: the append takes segments as they come, each by itself (a cluster would have it called once for
+each slot), and map.lua moves a cohort from one to another. ``gN`` is the generation; keys of different generations
+never meet. Written S below for ``segsync:{environment_id/segment_key}``:
 
     S:segment          hash    generation (a counter; survives deletion), context_kind, integration_key, cohort_id,
                                name, url, created_ms, members, excluded (counts of the two lists),

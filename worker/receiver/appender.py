@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log.append import Appends, Batch, Outcome, SegmentAbsent, WakeUp
+from worker.log.append import Appends, Batch, Outcome, WakeUp
 from worker.log.durability import broken_promises
 from worker.log.round_trips import Exchange
 from worker.receiver.parsing import in_thread
@@ -75,7 +75,6 @@ class Appender:
 
         Raises:
             InvalidBatch: a segment that it names has another context kind; nothing of it is in a log.
-            SegmentAbsent: it may not create its segment, and there is none; nothing of it is in a log.
             Unavailable: the state server is away; the batch may be in a log, or in some. Nothing of it lands after
                 its ``not_after_ms``: where its fate is unknown, this is raised no earlier.
             TimeoutError: nothing was heard of the batch until a little later than that; the same is true of it, unless
@@ -91,7 +90,7 @@ class Appender:
         self._unanswered.append((batch.not_after_ms + LATE_MS, future))
         try:
             return await future
-        except (InvalidBatch, SegmentAbsent):
+        except InvalidBatch:
             raise
         except Exception as error:
             if getattr(error, "fate_unknown", True):

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log.append import Batch, SegmentAbsent, Target, WakeUp
+from worker.log.append import Batch, Target
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import Manifest
@@ -35,7 +35,6 @@ from worker.receiver.refusals import Refused, bad_request, too_large, unusable_m
 from worker.receiver.segment_rights import SegmentRights
 from worker.receiver.state_server import StateServer
 from worker.records.directory import Directory, Token
-from worker.records.segment_keys import registration
 from worker.sync.wake_ups import WakeUpSender
 from worker.wiring import Wiring
 
@@ -194,7 +193,7 @@ class Webhook:
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
             batch = await self._batch(parsed, not_after_ms)
-            due = await self._append_once(batch)
+            due = await self._appender.append(batch)
         except InvalidBatch as error:
             raise bad_request(error, parsed.environment.environment_id) from error
         except (Unavailable, TimeoutError) as error:
@@ -225,14 +224,6 @@ class Webhook:
             )
         return batch
 
-    async def _append_once(self, batch: Batch) -> list[WakeUp]:
-        """Append a batch, and create its segment where that is absent: hardly ever, so that is found out by trying."""
-        try:
-            return await self._appender.append(batch)
-        except SegmentAbsent:
-            _let_create(batch)
-            return await self._appender.append(batch)
-
     async def _batch(self, parsed: Parsed, not_after_ms: int) -> Batch:
         """Find the segment of each cohort; the state server is asked only for what this process has not seen yet."""
         wiring, manifest, payload = self._wiring, parsed.manifest, parsed.payload
@@ -248,7 +239,7 @@ class Webhook:
         elif segment_keys is None:
             segment_keys = await self._ask(wiring.segment_keys.allot, environment_id, manifest.key, cohort_ids)
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
-        batch = Batch(
+        return Batch(
             batch_id=next(self._batch_ids),
             environment_id=environment_id,
             context_kind=payload.context_kind,
@@ -261,11 +252,7 @@ class Webhook:
             policy=parsed.policy,
             rejected=payload.rejected,
             prerequisites=(parser_entry(manifest.parser.digest, manifest.parser.text),),
-            may_create=False,
         )
-        if len(targets) > 1:
-            _let_create(batch)
-        return batch
 
     async def _ask(self, do: Callable[..., list[str]], *arguments: object) -> list[str]:
         """Ask the state server, for no longer than an append may take.
@@ -295,15 +282,6 @@ def _batch_ids() -> Iterator[str]:
     """
     mine = secrets.token_hex(8)
     return (f"{mine}{number}" for number in count(10**15))
-
-
-def _let_create(batch: Batch) -> None:
-    """Let a batch create its segments, which are registered before."""
-    registrations = (
-        registration(batch.environment_id, batch.integration_key, target.cohort.cohort_id, target.segment_key)
-        for target in batch.targets
-    )
-    batch.prerequisites, batch.may_create = (*batch.prerequisites, *registrations), True
 
 
 def _behind(problem: str) -> Refused:

@@ -9,12 +9,12 @@ from typing import Literal, cast
 
 import redis
 
+from worker.registry import cohorts_key, registration, segments_key
 from worker.state import state_errors
 
 _VALID_KEY = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")  # LaunchDarkly's rule
 _LONGEST_KEY = 256
 _HASH_DIGITS = 10
-_SEPARATOR = "\x1f"
 # Allotments never change, so a process may remember them; this bounds what it remembers.
 _MOST_REMEMBERED = 200_000
 _LONGEST_REMEMBERED = 1024
@@ -22,7 +22,11 @@ _LONGEST_REMEMBERED = 1024
 # KEYS: cohorts, segments. ARGV: cohort, the keys it would like, in order.
 _ALLOT = """
 local existing = redis.call('HGET', KEYS[1], ARGV[1])
-if existing then return existing end
+if existing then
+  -- Hardly ever anything new: but nobody else would find a segment again whose registration alone was lost.
+  redis.call('HSETNX', KEYS[2], existing, ARGV[1])
+  return existing
+end
 for i = 2, #ARGV do
   -- Registered to this cohort already: a receiver that remembered it wrote the registration again.
   if redis.call('HSETNX', KEYS[2], ARGV[i], ARGV[1]) == 1 or redis.call('HGET', KEYS[2], ARGV[i]) == ARGV[1] then
@@ -128,7 +132,7 @@ class SegmentKeys:
             arguments += [cohort, str(len(wishes))]
             for wish in wishes:
                 arguments += ["1" if permitted(wish) else "0", wish]
-        keys = (cohorts_key(environment_id), _segments_key(environment_id))
+        keys = (cohorts_key(environment_id), segments_key(environment_id))
         with state_errors():
             outcome = cast("bytes", self._client.eval(_ALLOT_WHERE, 2, *keys, *arguments)).decode()
         return cast('Literal["allotted", "refused", "again"]', outcome)
@@ -160,18 +164,4 @@ class SegmentKeys:
             Unavailable: the state server is away.
         """
         with state_errors():
-            return [key.decode() for key in cast("list[bytes]", self._client.hkeys(_segments_key(environment_id)))]
-
-
-def registration(environment_id: str, integration_key: str, cohort_id: str, segment_key: str) -> tuple[str, str, str]:
-    """The hash entry (key, field, value) by which a segment is registered."""
-    return _segments_key(environment_id), segment_key, f"{integration_key}{_SEPARATOR}{cohort_id}"
-
-
-def cohorts_key(environment_id: str) -> str:
-    """Where the keys of cohorts are."""
-    return f"segsync:{{{environment_id}}}:cohorts"
-
-
-def _segments_key(environment_id: str) -> str:
-    return f"segsync:{{{environment_id}}}:segments"
+            return [key.decode() for key in cast("list[bytes]", self._client.hkeys(segments_key(environment_id)))]

@@ -14,7 +14,8 @@ import structlog
 from worker.errors import Conflict, Misconfigured
 from worker.log import keyspace
 from worker.log.scripts import script
-from worker.records.segment_keys import SegmentKeys, cohorts_key, registration
+from worker.records.segment_keys import SegmentKeys
+from worker.registry import cohorts_key, registration
 from worker.state import state_errors
 from worker.wiring import Wiring
 

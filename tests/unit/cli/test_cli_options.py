@@ -98,7 +98,6 @@ def left_out(number: int, count: int, *pointers: str) -> Batch:
         not_after_ms=10**15,
         policy="skip",
         rejected=Rejections(count, [RejectedMember(pointer, "member_id") for pointer in pointers]),
-        prerequisites=[(f"segsync:{{{ENVIRONMENT}}}:segments", f"acme-{number}", f"acme\x1f{number}")],
     )
 
 

@@ -10,10 +10,9 @@ from servers import ValkeyServer
 from typer.testing import CliRunner
 
 from worker.cli.app import app
-from worker.log.creation import HAND_MADE, create_segment
+from worker.log.creation import create_segment
 from worker.model import RedisStoreConfiguration
 from worker.records.records import Records
-from worker.records.segment_keys import registration
 from worker.records.stores import StoreRecords
 
 ENVIRONMENT = "env-1"
@@ -81,8 +80,7 @@ def test_a_cohort_is_bound_and_a_segment_deleted_in_one_line_each_and_workers_ar
     mapped = CliRunner().invoke(app, ["segments", "map", "amplitude", "3f9k2", "--key", "beta", "--generation", "4"])
     assert (mapped.exit_code, mapped.output.count("\n")) == (0, 1), mapped.output
     assert "SDKs look up beta.g4" in mapped.output
-    taken = registration(ENVIRONMENT, HAND_MADE, "", "gone")
-    create_segment(client, ENVIRONMENT, "gone", context_kind="user", name="Gone", registration=taken)
+    create_segment(client, ENVIRONMENT, "gone", context_kind="user", name="Gone")
     deleted = CliRunner().invoke(app, ["segments", "delete", "gone", "--yes"])
     assert (deleted.exit_code, deleted.output.count("\n")) == (0, 1), deleted.output
     assert client.llen("segsync:celery:segsync.drain") == 1

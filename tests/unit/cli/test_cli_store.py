@@ -467,7 +467,6 @@ def accept(installation: Installation, segment_key: str, batches: int) -> None:
             targets=[Target(segment_key, Cohort(segment_key))],
             store_ids=[],
             not_after_ms=10**15,
-            prerequisites=[(f"segsync:{{{ENVIRONMENT}}}:segments", segment_key, f"acme\x1f{segment_key}")],
         )
         [outcome] = Appends(installation.client).append([batch])
         assert outcome == []

@@ -11,11 +11,14 @@ from msgspec.structs import replace
 
 from worker.errors import InvalidBatch, NotFound, Unavailable
 from worker.log import keyspace
-from worker.log.append import Appends, Made, SegmentAbsent, WakeUp
+from worker.log.append import Appends, Made, WakeUp
 from worker.log.entry import pack_made, unpack_slice
 from worker.log.scripts import script
 from worker.log.upkeep import Upkeep
 from worker.model import SegmentId
+from worker.registry import segments_key
+
+REGISTERED = {SEGMENT.segment_key.encode(): b"rudderstack\x1fbeta"}
 
 
 def segment_fields(client: redis.Redis, key: str = SEGMENT.segment_key) -> dict[bytes, bytes]:
@@ -128,24 +131,36 @@ def test_a_segment_key_that_is_another_cohorts_by_now_is_not_appended_to(redis_c
     assert bodies(take(redis_client)) == [b"1"]
 
 
-def test_a_batch_that_may_not_create_its_segment_is_appended_only_where_there_is_one(redis_client: redis.Redis) -> None:
-    absent, known = (replace(batch(keys=(key,)), may_create=False) for key in ("rudderstack-new", "rudderstack-known"))
-    append(redis_client, batch(keys=("rudderstack-known",)))
-    outcomes = Appends(redis_client).append([absent, known])
-    assert [type(outcome) for outcome in outcomes] == [SegmentAbsent, list]
-    assert segment_fields(redis_client, "rudderstack-new") == {}
-    assert len(bodies(take(redis_client, segment=SegmentId(ENVIRONMENT, "rudderstack-known", 1)))) == 2
-    absent.may_create = True
-    append(redis_client, absent)
-    assert segment_fields(redis_client, "rudderstack-new")[b"generation"] == b"1"
+def test_a_segment_is_registered_when_it_is_created_and_then_no_more(redis_client: redis.Redis) -> None:
+    append(redis_client, batch())
+    assert redis_client.hgetall(segments_key(ENVIRONMENT)) == REGISTERED
+    redis_client.delete(segments_key(ENVIRONMENT))
+    append(redis_client, batch())
+    assert not redis_client.exists(segments_key(ENVIRONMENT))
 
 
-def test_a_batch_that_may_not_create_its_segment_does_not_bring_a_deleted_one_back(redis_client: redis.Redis) -> None:
+def test_a_payload_whose_segment_cannot_be_registered_is_not_accepted(redis_client: redis.Redis) -> None:
+    redis_client.set(segments_key(ENVIRONMENT), "no hash")
+    [outcome] = Appends(redis_client).append([batch()])
+    assert isinstance(outcome, Unavailable)
+
+
+def test_batches_of_segments_that_are_there_and_that_are_not_may_come_together(redis_client: redis.Redis) -> None:
+    append(redis_client, batch(b"1", keys=("rudderstack-known",)))
+    sent = [batch(b"2", keys=(f"rudderstack-{key}",)) for key in ("new", "known", "new", "newer", "known")]
+    dues = append(redis_client, *sent)
+    new, newer, known = (SegmentId(ENVIRONMENT, f"rudderstack-{key}", 1) for key in ("new", "newer", "known"))
+    assert dues == [[WakeUp(new, STORE)], [], [], [WakeUp(newer, STORE)], []]
+    assert [len(bodies(take(redis_client, segment=each))) for each in (new, newer, known)] == [2, 1, 3]
+
+
+def test_a_payload_after_a_deletion_begins_the_next_generation_which_is_registered(redis_client: redis.Redis) -> None:
     append(redis_client, batch())
     Appends(redis_client).append_made(deletion())
-    [outcome] = Appends(redis_client).append([replace(batch(), may_create=False)])
-    assert isinstance(outcome, SegmentAbsent)
-    assert b"context_kind" not in segment_fields(redis_client)
+    redis_client.delete(segments_key(ENVIRONMENT))
+    append(redis_client, batch())
+    assert segment_fields(redis_client)[b"generation"] == b"2"
+    assert redis_client.hgetall(segments_key(ENVIRONMENT)) == REGISTERED
 
 
 def test_what_people_made_for_a_generation_is_not_appended_to_the_next(redis_client: redis.Redis) -> None:

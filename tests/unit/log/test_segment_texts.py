@@ -6,11 +6,10 @@ import pytest
 import redis
 
 from worker.errors import Conflict, NotFound
-from worker.log.creation import HAND_MADE, create_segment
+from worker.log.creation import create_segment
 from worker.log.segment_texts import SegmentTexts, describe_segment, read_texts
 from worker.log.segments import read_segments
 from worker.model import SegmentId
-from worker.records.segment_keys import registration
 
 ENVIRONMENT = "env"
 
@@ -24,7 +23,6 @@ def make(client: redis.Redis) -> SegmentId:
         name="S",
         description="what it is",
         tags=["a", "b"],
-        registration=registration(ENVIRONMENT, HAND_MADE, "", "s"),
     )
 
 

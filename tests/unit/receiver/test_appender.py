@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import redis
+from redis.exceptions import OutOfMemoryError
 
 from worker.errors import InvalidBatch, Unavailable
 from worker.log.append import Batch, Outcome, Target, WakeUp
@@ -20,6 +21,7 @@ from worker.wiring import Wiring
 
 AWAY = Unavailable("no answer", dependency="state", fate_unknown=True)
 REFUSED = Unavailable("full", dependency="state")
+FULL = OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 Tries = list[Callable[[], list[Outcome]]]
 
 
@@ -45,6 +47,20 @@ class Appending:
             return outcome
 
         self.appender._exchange = append  # type: ignore[method-assign, assignment]
+        return asyncio.run(self._told(within_ms))
+
+    def told_by_server(self, within_ms: int, *round_trips: list[object] | Unavailable) -> tuple[object, int]:
+        """The same, by what the state server replies in each round trip."""
+        waiting = iter(round_trips)
+
+        async def ask(_: object) -> list[object]:
+            replies = next(waiting)
+            if isinstance(replies, Unavailable):
+                raise replies
+            return replies
+
+        for line in self.appender._lines:
+            line.ask = ask  # type: ignore[method-assign, assignment]
         return asyncio.run(self._told(within_ms))
 
     @asynccontextmanager
@@ -108,6 +124,20 @@ def test_a_refusal_after_a_try_of_unknown_fate_is_told_only_when_that_can_land_n
     appending: Appending, refusal: Unavailable | list[Outcome]
 ) -> None:
     answer, early_ms = appending.told(600, AWAY, refusal)
+    assert isinstance(answer, Unavailable)
+    assert early_ms < 0
+
+
+def test_a_segment_that_could_not_be_created_is_told_of_at_once(appending: Appending) -> None:
+    answer, early_ms = appending.told_by_server(2000, [[[b"absent"]]], [FULL])
+    assert isinstance(answer, Unavailable)
+    assert early_ms > 1000
+
+
+def test_a_segment_that_could_not_be_created_after_a_try_of_unknown_fate_is_told_of_only_when_that_can_land_no_more(
+    appending: Appending,
+) -> None:
+    answer, early_ms = appending.told_by_server(600, AWAY, [[[b"absent"]]], [FULL])
     assert isinstance(answer, Unavailable)
     assert early_ms < 0
 

@@ -8,7 +8,8 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.records.segment_keys import SegmentKeys, registration, wished_keys
+from worker.records.segment_keys import SegmentKeys, wished_keys
+from worker.registry import registration, segments_key
 
 LAUNCHDARKLYS_RULE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
@@ -61,6 +62,16 @@ def test_a_cohort_that_a_receiver_registered_again_keeps_its_key(redis_client: r
     key, field, value = registration("env", "a", "1", "a-1")
     redis_client.hset(key, field, value)
     assert SegmentKeys(redis_client).allot("env", "a", ["1"]) == ["a-1"]
+
+
+def test_a_cohort_whose_registration_alone_was_lost_is_registered_again_by_who_asks_for_its_key(
+    redis_client: redis.Redis,
+) -> None:
+    keys = SegmentKeys(redis_client)
+    keys.allot("env", "a", ["1"])
+    redis_client.delete(segments_key("env"))
+    assert keys.allot("env", "a", ["1"]) == ["a-1"]
+    assert keys.registered("env") == ["a-1"]
 
 
 def test_every_allotted_key_is_registered(redis_client: redis.Redis) -> None:

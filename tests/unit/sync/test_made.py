@@ -9,13 +9,12 @@ from sync_builders import Installation
 
 from worker.errors import Conflict, NotFound
 from worker.log import keyspace
-from worker.log.creation import HAND_MADE, create_segment
+from worker.log.creation import create_segment
 from worker.log.entry import Entry
 from worker.log.imports import ImportChunks, import_of
 from worker.log.position import START, ms_of
 from worker.log.segments import read_segments
 from worker.model import RedisStoreConfiguration, SegmentId
-from worker.records.segment_keys import registration
 from worker.records.stores import StoreRecords
 from worker.stores.layout import context_hashes
 from worker.sync.accounts import count_over
@@ -336,7 +335,6 @@ def make(installation: Installation, key: str) -> SegmentId:
         key,
         context_kind="user",
         name="Important",
-        registration=registration(installation.environment_id, HAND_MADE, "", key),
     )
 
 

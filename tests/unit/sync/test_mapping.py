@@ -8,10 +8,10 @@ from sync_builders import Installation
 
 from worker.errors import Conflict, Misconfigured, Unavailable
 from worker.log.append import Appends, Batch, Target
-from worker.log.creation import HAND_MADE, create_segment
+from worker.log.creation import create_segment
 from worker.log.segments import Segment, read_segments
 from worker.model import Cohort, SegmentId
-from worker.records.segment_keys import registration
+from worker.registry import segments_key
 from worker.sync.deleting import delete_segment
 from worker.sync.mapping import map_cohort
 
@@ -39,7 +39,6 @@ def send(installation: Installation, cohort: str = "beta", key: str | None = Non
         targets=[Target(key or allotted, Cohort(cohort, members={"ann": True}))],
         store_ids=[installation.store_id],
         not_after_ms=10**15,
-        prerequisites=[registration(installation.environment_id, "rudderstack", cohort, key or allotted)],
     )
     [outcome] = Appends(installation.client).append([batch])
     return outcome
@@ -101,7 +100,6 @@ def test_the_key_of_another_cohort_or_of_a_segment_made_by_hand_is_refused(insta
         "by-hand",
         context_kind="user",
         name="By hand",
-        registration=registration(installation.environment_id, HAND_MADE, "", "by-hand"),
     )
     assert "by-hand is taken" in refusal(installation, key="by-hand")
 
@@ -168,8 +166,8 @@ def test_a_key_that_its_cohort_has_left_is_not_made_by_hand_while_payloads_may_s
     send(installation, "beta")
     delete(installation, "rudderstack-beta")
     bind(installation, key="chosen")
-    taken = registration(installation.environment_id, HAND_MADE, "", "rudderstack-beta")
-    installation.client.hdel(taken[0], taken[1])  # as if its registration were gone
+    # As if its registration were gone.
+    installation.client.hdel(segments_key(installation.environment_id), "rudderstack-beta")
     with pytest.raises(Conflict):
         create_segment(
             installation.client,
@@ -177,6 +175,5 @@ def test_a_key_that_its_cohort_has_left_is_not_made_by_hand_while_payloads_may_s
             "rudderstack-beta",
             context_kind="user",
             name="By hand",
-            registration=taken,
         )
     assert set(segments(installation)) == set()

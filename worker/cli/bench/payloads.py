@@ -15,7 +15,6 @@ from worker.log.parsers import parser_entry
 from worker.manifest.catalog import load_catalog
 from worker.manifest.manifest import Manifest
 from worker.model import Cohort, SegmentId
-from worker.records.segment_keys import registration
 
 INTEGRATION = "rudderstack"
 SEGMENT = "segment-audiences"
@@ -72,10 +71,7 @@ def append(
                 targets=[target],
                 store_ids=[installation.store_id],
                 not_after_ms=time.time_ns() // 1_000_000 + _TO_THE_LOG_MS,
-                prerequisites=[
-                    parser_entry(manifest.parser.digest, manifest.parser.text),
-                    registration(environment_id, integration, cohort_id, segment_key),
-                ],
+                prerequisites=[parser_entry(manifest.parser.digest, manifest.parser.text)],
             )
             for each in group
         ]

@@ -14,9 +14,8 @@ from worker.cli.bench.installation import Installation, installed
 from worker.cli.bench.measuring import Plan, Result, alternate, over
 from worker.cli.bench.payloads import INTEGRATION, append, body, people
 from worker.errors import Misconfigured
-from worker.log.creation import HAND_MADE, create_segment
+from worker.log.creation import create_segment
 from worker.model import SegmentId
-from worker.records.segment_keys import registration
 
 # Those that payloads come for; the others are known and rest, as most cohorts do at any moment.
 BUSY = 20
@@ -93,10 +92,7 @@ def _create(installation: Installation, count: int) -> None:
 
     def create(number: int) -> None:
         key, environment_id = f"resting-{number}", installation.environment_id
-        told = registration(environment_id, HAND_MADE, "", key)
-        create_segment(
-            installation.wiring.client, environment_id, key, context_kind="user", name=key, registration=told
-        )
+        create_segment(installation.wiring.client, environment_id, key, context_kind="user", name=key)
 
     with ThreadPoolExecutor(_CREATED_AT_ONCE) as pool:
         for _ in pool.map(create, range(count)):

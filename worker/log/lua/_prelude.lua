@@ -1,4 +1,5 @@
--- Shared by every script: keys from the base, and the order of stream ids. KEYS[1] is always the base.
+-- Shared by every script: keys from the base, and the order of stream ids. KEYS[1] is the base (append.lua sets
+-- it anew for each of its batches).
 local base = KEYS[1]
 local segment_key = base .. ':segment'
 local DEAD = '{"status":"dead"' -- how the record of an entry begins that may be replayed or discarded

@@ -13,7 +13,7 @@
 -- Returns for each: {'expired'} | {'gone'} (that generation is) | {'absent'} (no segment lives) | {'taken'} (the key is
 --   another cohort's) | {'kind', existing kind} | {'incomplete'} (the import's chunks are not, or no longer, there)
 --   | {'duplicate', generation, store ids due ...} | {'appended', generation, store ids due ...} | an error
-local time, noted = now_ms(), nil
+local time, remembered = now_ms(), nil -- in which set this try has entered its batch id
 local now = string.format('%d', time)
 
 local function append(batch_id, kind, integration, cohort, name, url, not_after, wanted_generation, stores, fields, _,
@@ -47,7 +47,7 @@ local function append(batch_id, kind, integration, cohort, name, url, not_after,
     end
     return reply
   end
-  noted = recent
+  remembered = recent
   if import and not final and redis.call('HLEN', import_key(generation, import)) ~= chunks then
     redis.call('ZREM', recent, batch_id)
     return {'incomplete'}
@@ -62,12 +62,6 @@ local function append(batch_id, kind, integration, cohort, name, url, not_after,
   if tonumber(last_ms) >= time then wanted = last_ms .. '-' .. string.format('%d', tonumber(last_seq) + 1) end
   local id = redis.call('XADD', log_key(generation), wanted, 'b', batch_id, 'n', batches, 's', bytes,
     unpack(fields))
-  if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
-  if import then
-    redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
-    redis.call('HSET', imports_key(generation), import, id)
-  end
-  if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
 
   -- Batch ids are kept for a minute at least: once a minute those that are older go.
   if time - (known_head[4] or 0) >= 60000 then
@@ -77,6 +71,13 @@ local function append(batch_id, kind, integration, cohort, name, url, not_after,
   else
     redis.call('HSET', head, 'last', id, 'batches', batches, 'bytes', bytes)
   end
+
+  if payload_id ~= '' then redis.call('ZADD', base .. ':g' .. generation .. ':refs', batches, payload_id) end
+  if import then
+    redis.call('PERSIST', import_key(generation, import)) -- from now on somebody needs them
+    redis.call('HSET', imports_key(generation), import, id)
+  end
+  if rejected > 0 then redis.call('ZADD', base .. ':g' .. generation .. ':rejected', batches, id) end
   if name ~= '' and name ~= known[6] then redis.call('HSET', segment_key, 'name', name) end
   if url ~= '' and url ~= known[7] then redis.call('HSET', segment_key, 'url', url) end
 
@@ -96,14 +97,14 @@ end
 
 local replies, at = {}, 1
 for i, batch in ipairs(cjson.decode(ARGV[1])) do
-  base, noted = KEYS[i], nil
+  base, remembered = KEYS[i], nil
   segment_key = base .. ':segment'
   local fields, following = batch[10], at + batch[11]
   for j = at + 1, following do fields[#fields + 1] = ARGV[j] end
   local is_done, reply = pcall(append, unpack(batch))
   if not is_done then
     -- A try that failed halfway must not make the next one a duplicate.
-    if noted then redis.call('ZREM', noted, batch[1]) end
+    if remembered then redis.call('ZREM', remembered, batch[1]) end
     reply = type(reply) == 'table' and reply or redis.error_reply(tostring(reply))
   end
   replies[i], at = reply, following
