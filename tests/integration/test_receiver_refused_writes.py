@@ -18,6 +18,7 @@ from worker.model import Cohort, RedisStoreConfiguration
 from worker.receiver import state_server
 from worker.receiver.app import create_receiver
 from worker.records.records import Bootstrap, Records
+from worker.registry import registration
 from worker.settings import Settings
 
 ENVIRONMENT = "env-1"
@@ -140,6 +141,8 @@ def test_a_server_that_a_payload_itself_fills_up_has_all_of_it_or_nothing(client
         targets = [Target(f"k{number}", Cohort(f"c{number}", members=members)) for number in range(3)]
         small = Batch("small", ENVIRONMENT, "user", "amplitude", "d", b"{}", [Target("k", Cohort("c"))], [], 10**15)
         Appends(client).append([small])
+        for target in targets:  # as whoever allots their keys does
+            client.hset(*registration(ENVIRONMENT, "amplitude", target.cohort.cohort_id, target.segment_key))
         before = stored(client)
         client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + room)
         large = Batch("large", ENVIRONMENT, "user", "amplitude", "d", os.urandom(size), targets, ["store"], 10**15)

@@ -38,7 +38,7 @@ MUTANTS: list[Mutant] = [
         ("an import is appended once for good", "if is_known or redis", "if redis"),
         (
             "an append that failed halfway makes the next one no duplicate",
-            "if noted then redis.call('ZREM', noted, batch[1]) end",
+            "if remembered then redis.call('ZREM', remembered, batch[1]) end",
             "",
         ),
         ("what is wrong with one batch is no other's", "pcall(append, unpack(batch))", "true, append(unpack(batch))"),

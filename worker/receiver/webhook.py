@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -192,7 +192,8 @@ class Webhook:
         """Append to the log of every segment, or refuse; never later than the sender is told."""
         not_after_ms = self._server.now_ms() + int(APPEND_WITHIN_SECONDS * 1000)
         try:
-            batch = await self._batch(parsed, not_after_ms)
+            segment_keys = self._remembered_keys(parsed) or await self._ask_for_keys(parsed)
+            batch = self._batch(parsed, segment_keys, not_after_ms)
             due = await self._appender.append(batch)
         except InvalidBatch as error:
             raise bad_request(error, parsed.environment.environment_id) from error
@@ -224,20 +225,39 @@ class Webhook:
             )
         return batch
 
-    async def _batch(self, parsed: Parsed, not_after_ms: int) -> Batch:
-        """Find the segment of each cohort; the state server is asked only for what this process has not seen yet."""
-        wiring, manifest, payload = self._wiring, parsed.manifest, parsed.payload
-        environment_id = parsed.environment.environment_id
-        cohort_ids = [cohort.cohort_id for cohort in payload.cohorts]
-        segment_keys = wiring.segment_keys.remembered(environment_id, manifest.key, cohort_ids)
-        if segment_keys is None and (longest := max(map(len, cohort_ids))) > LONG_COHORT_ID:
-            _log.warning("cohort.long_id", integration=manifest.key, length=longest)
-        if parsed.token.role is None:
+    def _remembered_keys(self, parsed: Parsed) -> list[str] | None:
+        """The segment of each cohort, where this process knows all of them, and that the token may write to them."""
+        wiring, environment_id = self._wiring, parsed.environment.environment_id
+        cohort_ids = [cohort.cohort_id for cohort in parsed.payload.cohorts]
+        segment_keys = wiring.segment_keys.remembered(environment_id, parsed.manifest.key, cohort_ids)
+        if segment_keys is None:
+            if (longest := max(map(len, cohort_ids))) > LONG_COHORT_ID:
+                _log.warning("cohort.long_id", integration=parsed.manifest.key, length=longest)
+        elif parsed.token.role is None:
             rights = SegmentRights(wiring, parsed.token, parsed.environment)
-            if segment_keys is None or not rights.suffice(segment_keys):
-                segment_keys = await self._ask(rights.keys, manifest.key, cohort_ids)
-        elif segment_keys is None:
-            segment_keys = await self._ask(wiring.segment_keys.allot, environment_id, manifest.key, cohort_ids)
+            return segment_keys if rights.suffice(segment_keys) else None
+        return segment_keys
+
+    async def _ask_for_keys(self, parsed: Parsed) -> list[str]:
+        """The segment of each cohort, by the state server; asked for no longer than an append may take.
+
+        Raises:
+            Refused: 403; the token may not write to them all, or create those that are not there.
+            Unavailable: the state server is away.
+            TimeoutError: it has not answered.
+        """
+        wiring, environment_id = self._wiring, parsed.environment.environment_id
+        cohort_ids = [cohort.cohort_id for cohort in parsed.payload.cohorts]
+        if parsed.token.role is None:
+            ask = SegmentRights(wiring, parsed.token, parsed.environment).keys
+        else:
+            ask = partial(wiring.segment_keys.allot, environment_id)
+        async with asyncio.timeout(APPEND_WITHIN_SECONDS):
+            return await in_thread(self._asking, ask, parsed.manifest.key, cohort_ids)
+
+    def _batch(self, parsed: Parsed, segment_keys: Sequence[str], not_after_ms: int) -> Batch:
+        manifest, payload = parsed.manifest, parsed.payload
+        environment_id = parsed.environment.environment_id
         targets = [Target(key, cohort) for key, cohort in zip(segment_keys, payload.cohorts, strict=True)]
         return Batch(
             batch_id=next(self._batch_ids),
@@ -247,21 +267,12 @@ class Webhook:
             parser_digest=manifest.parser.digest,
             body=parsed.body,
             targets=targets,
-            store_ids=wiring.directory.current.store_ids_on(environment_id),
+            store_ids=self._wiring.directory.current.store_ids_on(environment_id),
             not_after_ms=not_after_ms,
             policy=parsed.policy,
             rejected=payload.rejected,
             prerequisites=(parser_entry(manifest.parser.digest, manifest.parser.text),),
         )
-
-    async def _ask(self, do: Callable[..., list[str]], *arguments: object) -> list[str]:
-        """Ask the state server, for no longer than an append may take.
-
-        Raises:
-            TimeoutError: it has not answered.
-        """
-        async with asyncio.timeout(APPEND_WITHIN_SECONDS):
-            return await in_thread(self._asking, do, *arguments)
 
     async def _render(self, manifest: Manifest, facts: ResponseFacts) -> bytes | None:
         """The integration's own body for an answer, or None: the payload's fate never hangs on a template."""

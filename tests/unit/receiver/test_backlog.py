@@ -102,6 +102,9 @@ def test_an_environment_without_a_figure_is_bounded_by_what_was_accepted_here() 
     watching.measure(0, "another")
     watching.backlog.accept(ENV, 1001)
     assert watching.backlog.problem(ENV)
+    watching.pass_seconds(2)
+    watching.backlog.look(None)
+    assert watching.backlog.problem(ENV)
     watching.pass_seconds(10)
     watching.measure(0, "another")
     assert watching.backlog.problem(ENV) is None
@@ -142,7 +145,7 @@ def test_without_figures_nothing_is_bounded_and_nothing_piles_up() -> None:
         assert watching.backlog.problem(f"env-{second}") is None
         watching.backlog.look({})
         watching.pass_seconds(1)
-    assert len(watching.backlog._accepted) <= BELIEVED_MS / 1000 + 1
+    assert len(watching.backlog._unmeasured) <= BELIEVED_MS / 1000 + 1
 
 
 def test_a_bound_of_zero_is_none() -> None:
