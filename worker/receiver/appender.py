@@ -80,7 +80,7 @@ class Appender:
             TimeoutError: nothing was heard of the batch until a little later than that; the same is true of it, unless
                 the state server's clock was set back meanwhile.
         """
-        # Asked for once: until Python 3.12, each time is a system call, 3 µs of a payload's 95.
+        # Asked for once: until Python 3.12, each time is a system call, 3 µs of each payload's 75.
         loop = self._loop = self._loop or asyncio.get_running_loop()
         future: asyncio.Future[list[WakeUp]] = loop.create_future()
         self._waiting.append((batch, future))
