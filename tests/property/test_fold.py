@@ -72,9 +72,17 @@ def test_batches_that_name_new_people_come_in_parts_and_those_that_name_the_same
     assert [len(patch.add) for patch in fold("s", same, first_names=20, last_names=20)] == [100]
 
 
-def test_a_cohort_that_is_sent_again_page_by_page_is_folded_once_its_pages_fit() -> None:
+def test_a_cohort_that_is_sent_again_page_by_page_is_folded_from_its_second_time_on() -> None:
     pages = [{f"{page}-{number}": True for number in range(10)} for page in range(6)]
-    assert [len(patch.add) for patch in fold("s", pages * 20, first_names=10, last_names=80)] == [20, 30, 50, 60]
+    assert [len(patch.add) for patch in fold("s", pages * 20, first_names=10, last_names=10)] == [20, 20, 20, 60]
+    first_is_empty = [{}, *pages * 20]
+    assert [len(patch.add) for patch in fold("s", first_is_empty, first_names=10, last_names=10)] == [20, 20, 20, 60]
+
+
+def test_a_cohort_of_more_people_than_a_patch_may_have_is_passed_on_in_parts_of_that_size() -> None:
+    pages = [{f"{page}-{number}": True for number in range(10)} for page in range(6)]
+    patches = fold("s", pages * 3, first_names=10, last_names=10, most_names=40)
+    assert [len(patch.add) for patch in patches] == [20, 20, 20, 40, 40, 40]
 
 
 def test_a_patch_is_made_when_it_is_asked_for() -> None:

@@ -9,10 +9,10 @@ from worker.log.names import Marked, split_names
 from worker.model import SegmentPatch
 
 # With so many names, a change is passed on when folding does not pay: when most of what a batch names is new. The first
-# soon, so that the store has something to do; each later one with twice as many, as it works on the ones before
-# meanwhile. So a cohort that is sent again and again, page by page, is folded as soon as all its pages fit.
-FIRST_NAMES: Final = 8_000
-LAST_NAMES: Final = 48_000
+# soon, so that the store has something to do; later ones with twice as many, as it works on the ones before meanwhile,
+# but with fewer than a store works through while they are made.
+FIRST_NAMES: Final = 4_000
+LAST_NAMES: Final = 16_000
 # And with so many in any case: some 50 MiB.
 MOST_NAMES: Final = 200_000
 
@@ -28,7 +28,7 @@ def fold(
     """Fold batches of one segment, in the order accepted, into patches to be written in the order given.
 
     Batches of the same people fold into one patch, however many they are; of others it becomes several, each of them
-    made when it is asked for.
+    made when it is asked for. A cohort that is sent again page by page is folded from its second time on.
 
     Args:
         segment_ref: the segment that all of them are for.
@@ -43,13 +43,20 @@ def fold(
     """
     net: dict[str, bool] = {}
     marked, enough = False, first_names
+    # Whoever is named first. Met again, they tell how many names it takes to go round the cohort once.
+    landmark: str | None = None
+    since = lap = 0
     for members in batches:
+        landmark = next(iter(members), None) if landmark is None else landmark
+        if landmark in members:
+            since, lap = 0, since
+        since += len(members)
         before = len(net)
         net.update(members)
         marked = marked or isinstance(members, Marked)
         # One batch more than is enough: whether folding pays shows only when the next one comes.
         pays = 2 * (len(net) - before) <= len(members)
-        if (before >= enough and not pays) or len(net) >= most_names:
+        if (before >= max(enough, lap) and not pays) or len(net) >= most_names:
             yield _patch(segment_ref, net, marked=marked)
             net, marked, enough = {}, False, min(2 * enough, last_names)
     if net:

@@ -22,12 +22,13 @@ _CHECKED_AT_ONCE = 5000
 def fold_gain(plan: Plan) -> list[Result]:
     """Batches a second where a hundred wait, by batches a second where each is applied before the next is there.
 
-    Once as partners send a cohort of ten thousand again and again, a thousand people a batch; and once with all of them
-    in each batch, as no partner does: then most of the time goes into decoding, which nothing saves.
+    Once as partners send a cohort of ten thousand again and again, a thousand people a batch; and, where there is time,
+    with all of them in each batch, as no partner does: then most of the time goes into decoding, which nothing saves.
     """
     members, results = people(MEMBERS), list[Result]()
+    sizes = {"fold_gain": BATCH_MEMBERS} if plan.quick else {"fold_gain": BATCH_MEMBERS, "fold_gain_whole": MEMBERS}
     with applying(members) as here:
-        for name, batch_members in (("fold_gain", BATCH_MEMBERS), ("fold_gain_whole", MEMBERS)):
+        for name, batch_members in sizes.items():
             sides = _Sides(here, batch_members)
             together, one_by_one = alternate(plan, sides.together, sides.one_by_one)
             said = (

@@ -21,7 +21,7 @@ from worker.stores.redis.lanes import MOST_REDIRECTIONS, Lane, Lanes
 from worker.stores.segment_store import BeforeWindow, Describe, Sentinel, write_in_turn
 
 # Some windows are hashed and packed, and batches decoded, while the servers work through others: 24,000 members, which
-# take a server as long as 50,000 take to be decoded and folded. With two in flight it stood still a tenth of the time.
+# is more than a fold passes on at once. With two in flight a server stood still a tenth of the time.
 WINDOWS_IN_FLIGHT: Final = 12
 # While the last answers are waited for, the caller is asked so often: a server, or a line to it, that takes two seconds
 # for a window would else keep a drain waiting for longer than its lease lasts, each time anew.
