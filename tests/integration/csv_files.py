@@ -14,7 +14,8 @@ import redis
 from deployment import Deployment
 from servers import ValkeyServer, wait_until
 
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.import_records import ImportRecord
 from worker.log.imports import ImportMode
 from worker.model import Cohort, SegmentId

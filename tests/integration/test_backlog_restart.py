@@ -19,7 +19,8 @@ from deployment import Deployment
 from servers import DURABLE, ValkeyServer, wait_until
 from workload import refs_by_hash
 
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import load_catalog
 from worker.manifest.examples import Change, example

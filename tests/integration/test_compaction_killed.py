@@ -16,7 +16,8 @@ from servers import DURABLE, ValkeyServer, wait_until
 
 from worker.errors import Unavailable
 from worker.log import keyspace
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.position import START
 from worker.log.snapshot import decisions_after
 from worker.model import Cohort, RedisStoreConfiguration, SegmentId

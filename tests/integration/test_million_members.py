@@ -14,7 +14,8 @@ import redis
 from servers import VOLATILE, ValkeyServer
 
 from worker.log import keyspace
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import load_catalog
 from worker.manifest.manifest import Manifest

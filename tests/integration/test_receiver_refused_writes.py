@@ -13,7 +13,8 @@ from servers import VOLATILE, ValkeyServer, wait_until
 from starlette.testclient import TestClient
 
 from worker.errors import Unavailable
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.model import Cohort, RedisStoreConfiguration
 from worker.receiver import state_server
 from worker.receiver.app import create_receiver

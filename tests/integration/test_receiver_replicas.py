@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from worker.errors import Unavailable
 from worker.log import keyspace
-from worker.log.append import REPLICAS_WITHIN_MS, Appends, Batch, Target
+from worker.log.append import REPLICAS_WITHIN_MS, Appends
+from worker.log.batch import Batch, Target
 from worker.model import Cohort, RedisStoreConfiguration
 from worker.receiver.app import create_receiver
 from worker.records.records import Bootstrap, Records

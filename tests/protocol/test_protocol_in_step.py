@@ -11,7 +11,8 @@ import slot as model
 from slot import Cursor, Draft, Slot, Taken
 
 from worker.log import keyspace
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.imports import append_import, import_of
 from worker.log.position import before, ms_of, order
 from worker.log.scripts import script

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from worker.api.service import Service
 from worker.errors import Unavailable
-from worker.log.append import Appends, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import WakeUp
 from worker.log.durability import broken_promises
 from worker.sync.confirm import appends_of
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import msgspec
 import redis
 import structlog
-from msgspec import Struct
 
 from worker.errors import Conflict, InvalidBatch, NotFound, Unavailable
 from worker.log import keyspace
-from worker.log.entry import compress, pack_fields, pack_slice
+from worker.log.append_call import Absent, append_of, append_of_made, claims_of, failure_of, outcome_of, refusal_of
+from worker.log.batch import Batch, Made, Outcome, WakeUp
+from worker.log.entry import compress
 from worker.log.round_trips import Command, Steps, knowing, through
-from worker.log.scripts import script
-from worker.model import DEFAULT_MEMBER_POLICY, Cohort, MemberPolicy, Rejections, SegmentId
+from worker.model import SegmentId
 from worker.registry import registration
 from worker.state import refused
 
@@ -28,87 +26,8 @@ REPLICAS_WITHIN_MS = 1500
 _log = structlog.get_logger(__name__)
 
 
-class Target(Struct):
-    """One cohort of a batch and the segment that it became."""
-
-    segment_key: str
-    cohort: Cohort
-
-
-class Batch(Struct):
-    """One accepted request, on its way into the log.
-
-    Attributes:
-        batch_id: unique; an append that is repeated with it changes nothing.
-        body: the request's bytes, decoded from any content encoding, otherwise unchanged.
-        store_ids: the environment's stores that are on, each of which has a cursor of its own.
-        not_after_ms: by the state server's clock; an append that arrives later is refused. It is when the sender is
-            told of a failure at the latest: bytes that are still on their way then must not overtake what it sends
-            and is told 2xx for afterwards.
-        policy: what was to become of members that cannot be read.
-        rejected: the members that were left out.
-        prerequisites: hash entries (key, field, value) that must be there before the entry is: the requestParser.
-            Written if absent, before every append: a state server that lost them without anybody noticing gets them
-            back.
-    """
-
-    batch_id: str
-    environment_id: str
-    context_kind: str
-    integration_key: str
-    parser_digest: str
-    body: bytes
-    targets: Sequence[Target]
-    store_ids: Sequence[str]
-    not_after_ms: int
-    policy: MemberPolicy = DEFAULT_MEMBER_POLICY
-    rejected: Rejections = msgspec.field(default_factory=Rejections)
-    prerequisites: Sequence[tuple[str, str, str]] = ()
-
-
-@dataclass(slots=True, frozen=True)
-class WakeUp:
-    """A hint that a store may be behind a log. Losing one costs time, never data."""
-
-    segment: SegmentId
-    store_id: str
-
-
-@dataclass(slots=True, frozen=True)
-class Made:
-    """An entry that people made, for a segment that is there.
-
-    Attributes:
-        segment, context_kind, integration_key, cohort_id: the segment as they saw it.
-        fields: as ``entry.pack_made`` gives them.
-        batch_id, store_ids, not_after_ms: as of a ``Batch``.
-        import_id: of an import; and how many chunks it has.
-        final: it ends the log: with it, the segment is deleted.
-    """
-
-    segment: SegmentId
-    context_kind: str
-    integration_key: str
-    cohort_id: str
-    batch_id: str
-    fields: Sequence[str | bytes]
-    store_ids: Sequence[str]
-    not_after_ms: int
-    import_id: str = ""
-    chunks: int = 0
-    final: bool = False
-
-
-# What became of one batch: it is in its logs, and these wake-ups are due; or it can never be; or not now.
-Outcome = list[WakeUp] | InvalidBatch | Unavailable
-
-
 class _Unconfirmed(Unavailable):
     """Too few replicas have what was appended. It is in the log, so nothing of it can land any later."""
-
-
-class _Absent(Unavailable):
-    """The segment is not there, and was not to be created. Nothing of the batch is in its log."""
 
 
 class Appends:
@@ -162,19 +81,12 @@ class Appends:
             Unavailable: the state server is away, or not enough replicas have it: it may be in the log, and to append
                 it again is right.
         """
-        base = keyspace.base(made.segment.environment_id, made.segment.segment_key)
-        texts, following = _divided(list(made.fields))
-        told = (
-            *(made.batch_id, made.context_kind, made.integration_key, made.cohort_id, "", "", made.not_after_ms),
-            *(str(made.segment.generation), made.store_ids, texts, len(following)),
-            *("", 0, *((made.import_id, "final" if made.final else made.chunks) if made.import_id else ())),
-        )
-        return through(self._client, self._append_made(made, _append_command([base], [told], following)))
+        return through(self._client, self._append_made(made))
 
-    def _append_made(self, made: Made, command: Command) -> Steps[list[WakeUp]]:
-        [replies], unconfirmed = yield from self._durably([command])
+    def _append_made(self, made: Made) -> Steps[list[WakeUp]]:
+        [replies], unconfirmed = yield from self._durably([append_of_made(made)])
         [reply] = replies if isinstance(replies, list) else [replies]
-        if (failure := _failure(reply)) is not None:
+        if (failure := failure_of(reply)) is not None:
             raise failure
         match reply[0]:
             case b"appended" | b"duplicate":
@@ -195,7 +107,7 @@ class Appends:
         if not batches:
             return []
         outcomes = yield from self._append_group(batches, create=False)
-        absent = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, _Absent)]
+        absent = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Absent)]
         if absent:
             created = yield from self._append_group([batches[place] for place in absent], create=True)
             for place, outcome in zip(absent, created, strict=True):
@@ -206,14 +118,14 @@ class Appends:
         """Append them in one round trip, with what they need."""
         needed = list(dict.fromkeys(chain.from_iterable([_needed(batch, create=create) for batch in batches])))
         commands: list[Command] = [("HSETNX", *entry) for entry in needed]
-        commands.append(_append_of([(batch, batch.targets[0]) for batch in batches], create=create))
+        commands.append(append_of([(batch, batch.targets[0]) for batch in batches], create=create))
         (*presupposed, appended), unconfirmed = yield from self._durably(commands)
         if isinstance(appended, Exception):
             refusal = refused(appended)
             return [refusal for _ in batches]
-        outcomes = [_outcome(batch, batch.targets[0], reply) for batch, reply in zip(batches, appended, strict=True)]
+        outcomes = [outcome_of(batch, batch.targets[0], reply) for batch, reply in zip(batches, appended, strict=True)]
         # Without what it presupposes, an entry must not count as accepted, though it is in the log.
-        failures = zip(needed, map(_failure, presupposed), strict=True)
+        failures = zip(needed, map(failure_of, presupposed), strict=True)
         if missing := {entry: failure for entry, failure in failures if failure is not None}:
             outcomes = [
                 next((missing[entry] for entry in _needed(batch, create=create) if entry in missing), outcome)
@@ -243,7 +155,7 @@ class Appends:
             ("ZADD", keyspace.PAYLOADS, batch.not_after_ms, batch.batch_id),
             ("SADD", f"{payload}:logs", *(keyspace.log_name(segment) for segment in segments)),
             ("HSET", payload, "codec", codec, "body", data),
-            _append_of([(batch, target) for target in batch.targets], create=True, payload_id=batch.batch_id),
+            append_of([(batch, target) for target in batch.targets], create=True, payload_id=batch.batch_id),
             ("EXEC",),
         ]
         replies, unconfirmed = yield from self._durably(commands)
@@ -251,10 +163,10 @@ class Appends:
         if isinstance(executed, Exception):
             return refused(next(reply for reply in replies if isinstance(reply, Exception)))
         for reply in executed:
-            if (failure := _failure(reply)) is not None:
+            if (failure := failure_of(reply)) is not None:
                 return failure
         *_, appended = executed
-        outcomes = [_outcome(batch, target, reply) for target, reply in zip(batch.targets, appended, strict=True)]
+        outcomes = [outcome_of(batch, target, reply) for target, reply in zip(batch.targets, appended, strict=True)]
         due: list[WakeUp] = []
         for outcome in (*outcomes, unconfirmed):
             if isinstance(outcome, Exception):
@@ -270,7 +182,7 @@ class Appends:
         # On the same connection. WAIT asks for what that one has written, and of a repeated append that may be nothing.
         confirmation: list[Command] = [("SET", keyspace.CONFIRMED, ""), ("WAIT", self._replicas, REPLICAS_WITHIN_MS)]
         *replies, written, count = yield from _asked([*commands, *confirmation])
-        failure = _failure(written) or _failure(count)
+        failure = failure_of(written) or failure_of(count)
         if failure is None and count < self._replicas:
             failure = _Unconfirmed(f"{count} of {self._replicas} replicas have it", dependency="state")
         return replies, failure
@@ -281,12 +193,12 @@ def _claim(batch: Batch) -> Steps[list[SegmentId] | InvalidBatch | Unavailable]:
     claims: list[Any] = []
     needed: list[Command] = []
     for create in ("0", "1"):  # twice: a refusal must not leave segments behind that it created itself
-        replies = yield from _asked([*needed, *_claims_of(batch, create)])
-        if (failure := next(filter(None, map(_failure, replies[: len(needed)])), None)) is not None:
+        replies = yield from _asked([*needed, *claims_of(batch, create)])
+        if (failure := next(filter(None, map(failure_of, replies[: len(needed)])), None)) is not None:
             return failure
         claims = replies[len(needed) :]
         for target, reply in zip(batch.targets, claims, strict=True):
-            if (refusal := _refusal(batch, target, reply)) is not None:
+            if (refusal := refusal_of(batch, target, reply)) is not None:
                 return refusal
         needed = [("HSETNX", *entry) for entry in _needed(batch, create=True)]
     return [
@@ -336,20 +248,10 @@ def _at_best(event: str, *commands: Command) -> Steps[None]:
     """The entries are in their logs: what fails now must not tell their senders that they are not."""
     try:
         for reply in (yield list(commands)):
-            if (failure := _failure(reply)) is not None:
+            if (failure := failure_of(reply)) is not None:
                 raise failure
     except Unavailable as error:
         _log.warning(event, error=str(error))
-
-
-def _base(batch: Batch, target: Target) -> str:
-    return keyspace.base(batch.environment_id, target.segment_key)
-
-
-def _claims_of(batch: Batch, create: str) -> list[Command]:
-    sha = script("claim").sha
-    facts = (batch.context_kind, create, batch.integration_key)
-    return [("EVALSHA", sha, 1, _base(batch, target), *facts, target.cohort.cohort_id) for target in batch.targets]
 
 
 def _needed(batch: Batch, *, create: bool) -> Sequence[tuple[str, str, str]]:
@@ -366,87 +268,3 @@ def _needed(batch: Batch, *, create: bool) -> Sequence[tuple[str, str, str]]:
         for target in batch.targets
     )
     return (*batch.prerequisites, *registrations)
-
-
-def _append_of(entries: Sequence[tuple[Batch, Target]], *, create: bool, payload_id: str = "") -> Command:
-    """The append of these entries; ``payload_id`` says where the body lies when the segments share it."""
-    bases: list[str] = []
-    told: list[tuple[Any, ...]] = []
-    contents: list[str | bytes] = []
-    for batch, target in entries:
-        cohort = target.cohort
-        bases.append(_base(batch, target))
-        texts, following = _divided(_fields_of(batch, target, payload_id))
-        told.append(
-            (
-                *(batch.batch_id, batch.context_kind, batch.integration_key, cohort.cohort_id),
-                *(cohort.name or "", cohort.url or "", batch.not_after_ms, "" if create else "*"),
-                *(batch.store_ids, texts, len(following)),
-                *(payload_id, batch.rejected.count if target is batch.targets[0] else 0),
-            )
-        )
-        contents += following
-    return _append_command(bases, told, contents)
-
-
-def _append_command(bases: Sequence[str], told: Sequence[tuple[Any, ...]], contents: Sequence[str | bytes]) -> Command:
-    return ("EVALSHA", script("append").sha, len(bases), *bases, msgspec.json.encode(told), *contents)
-
-
-def _divided(fields: list[str | bytes]) -> tuple[list[str | bytes], list[str | bytes]]:
-    """Entry fields that can be told as text, and those whose values are bytes, which come last."""
-    first = len(fields)
-    while not isinstance(fields[first - 1], str):
-        first -= 2
-    return fields[:first], fields[first:]
-
-
-def _fields_of(batch: Batch, target: Target, payload_id: str) -> list[str | bytes]:
-    rejected = batch.rejected if target is batch.targets[0] else Rejections()
-    body = None if payload_id else compress(batch.body)
-    # Where members were left out, workers get what is left ready to use: finding out again would cost them more.
-    whole = None if batch.rejected.count else body
-    return pack_fields(
-        integration_key=batch.integration_key,
-        parser_digest=batch.parser_digest,
-        policy=batch.policy,
-        kind="slice" if whole is None else "body",
-        content=whole or compress(pack_slice(target.cohort.members)),
-        original=body if whole is None else None,
-        payload_id=payload_id,
-        rejected=rejected,
-    )
-
-
-def _outcome(batch: Batch, target: Target, reply: Any) -> Outcome:
-    if isinstance(reply, list) and reply[0] == b"appended" and len(reply) == 2:  # noqa: PLR2004 - as most are
-        return []
-    if (refusal := _refusal(batch, target, reply)) is not None:
-        return refusal
-    segment = SegmentId(batch.environment_id, target.segment_key, int(reply[1]))
-    return [WakeUp(segment, store_id.decode()) for store_id in reply[2:]]
-
-
-def _refusal(batch: Batch, target: Target, reply: Any) -> InvalidBatch | Unavailable | None:
-    """What a script refused, and why; None when it did what it was asked."""
-    if isinstance(reply, Exception):
-        return _failure(reply)
-    match reply[0]:
-        case b"kind":
-            return InvalidBatch(
-                "context_kind",
-                f"segment {target.segment_key!r} holds contexts of kind {reply[1].decode()!r}; "
-                "a payload of another kind cannot change it",
-                environment_id=batch.environment_id,
-            )
-        case b"absent":
-            return _Absent(f"segment {target.segment_key!r} is not there", dependency="state")
-        case b"taken":
-            return Unavailable(f"segment {target.segment_key!r} is another cohort's by now", dependency="state")
-        case b"expired":
-            return Unavailable("the append came too late to be told of", dependency="state")
-    return None
-
-
-def _failure(reply: Any) -> Unavailable | None:
-    return refused(reply) if isinstance(reply, Exception) else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from worker.log.append import Appends, Made, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Made, WakeUp
 from worker.log.entry import pack_change, pack_made
 from worker.log.segments import Segment
 from worker.model import SegmentId

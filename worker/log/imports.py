@@ -15,7 +15,8 @@ import msgspec
 import redis
 
 from worker.log import keyspace
-from worker.log.append import Appends, Made, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Made, WakeUp
 from worker.log.chunk import CHUNK_MEMBERS, pack_names, unpack_names
 from worker.log.entry import Entry, pack_made
 from worker.log.names import included_name

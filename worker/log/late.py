@@ -8,7 +8,7 @@ from typing import Literal, cast
 import redis
 
 from worker.log import keyspace
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.scripts import script
 from worker.model import SegmentId
 from worker.state import state_errors

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log.append import Appends, Batch, Outcome, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Batch, Outcome, WakeUp
 from worker.log.durability import broken_promises
 from worker.log.round_trips import Exchange
 from worker.receiver.parsing import in_thread

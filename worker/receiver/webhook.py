@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log.append import Batch, Target
+from worker.log.batch import Batch, Target
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import CatalogWatch
 from worker.manifest.manifest import Manifest

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import structlog
 
 from worker.errors import NotFound, Unavailable
-from worker.log.append import Appends, Made, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Made, WakeUp
 from worker.log.closing import Ending
 from worker.log.imports import final_import, pack_import
 from worker.log.segments import read_segments

@@ -22,7 +22,7 @@ from typing import NoReturn
 import structlog
 
 from worker.errors import Conflict, LeaseLost, NotFound, SegsyncError, Unavailable
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.chunk import CHUNK_MEMBERS
 from worker.log.import_records import RECORD_SECONDS, ImportRecord, read_shares, unpack_record
 from worker.log.imports import ImportChunks, ImportMode, append_import, import_of

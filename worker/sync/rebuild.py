@@ -15,7 +15,7 @@ import structlog
 
 from worker.errors import Misconfigured
 from worker.log import keyspace
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.late import void_cursor
 from worker.model import SegmentId, StoreRecord
 from worker.state import state_errors

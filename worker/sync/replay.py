@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.claim import claim_segment
 from worker.log.dead_letters import DeadEntry
 from worker.log.entry import compress, pack_fields, pack_slice

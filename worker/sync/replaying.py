@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.position import order
 from worker.model import SegmentId
 from worker.sync.batches import Batches, Group

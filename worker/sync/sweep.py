@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 
 from worker.errors import Unavailable
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.upkeep import SegmentStatus, StoreStatus
 from worker.model import SegmentId
 from worker.wiring import Wiring

@@ -10,7 +10,7 @@ import structlog
 from celery import Celery
 
 from worker.errors import Unavailable
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.model import SegmentId
 from worker.settings import Settings, load_settings
 from worker.sync.compact import compact

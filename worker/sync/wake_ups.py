@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 from celery import Celery
 
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 
 DRAIN_QUEUE = "segsync.drain"
 DRAIN_TASK = "segsync.drain"

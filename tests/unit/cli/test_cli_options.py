@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from worker.cli.app import app
 from worker.errors import Misconfigured
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.model import Cohort, RedisStoreConfiguration, RejectedMember, Rejections
 from worker.records.directory import Directory
 from worker.records.records import Records

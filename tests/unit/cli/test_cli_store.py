@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 
 from worker.cli.app import app
 from worker.errors import Misconfigured, Unavailable
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.refused_members import RefusedMembers
 from worker.model import (
     Cohort,

@@ -8,7 +8,8 @@ from typing import Any, cast
 import redis
 
 from worker.log import keyspace
-from worker.log.append import Appends, Batch, Target, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target, WakeUp
 from worker.log.compaction import Bounds, Compaction, Folded
 from worker.log.lease import DrainLog, Lease
 from worker.log.merging import merge

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from worker.errors import InvalidBatch, NotFound, Unavailable
 from worker.log import keyspace
-from worker.log.append import Appends, Made, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Made, WakeUp
 from worker.log.entry import pack_made, unpack_slice
 from worker.log.scripts import script
 from worker.log.upkeep import Upkeep

@@ -8,7 +8,7 @@ import redis
 from log_builders import SEGMENT, append, batch, commit_snapshot, drain_all, last, take
 from msgspec.structs import replace
 
-from worker.log.append import Batch
+from worker.log.batch import Batch
 from worker.log.entry import unpack_slice
 from worker.log.rejected import read_rejected
 from worker.model import RejectedMember, Rejections

@@ -10,7 +10,7 @@ from log_builders import ENVIRONMENT, SEGMENT, STORE, append, batch, bodies, com
 
 from worker.errors import Unavailable
 from worker.log import keyspace
-from worker.log.append import Batch
+from worker.log.batch import Batch
 from worker.log.lease import Behind, DrainLog, Lease
 from worker.log.upkeep import SegmentStatus, Upkeep
 from worker.model import SegmentId

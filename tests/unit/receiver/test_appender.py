@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import OutOfMemoryError
 
 from worker.errors import InvalidBatch, Unavailable
-from worker.log.append import Batch, Outcome, Target, WakeUp
+from worker.log.batch import Batch, Outcome, Target, WakeUp
 from worker.model import Cohort
 from worker.receiver import appender as appender_module
 from worker.receiver.appender import Appender

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from sync_builders import Installation
 
-from worker.log.append import Appends, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import WakeUp
 from worker.log.changes import ManualChange, append_change
 from worker.log.imports import Import, ImportChunks, ImportMode, append_import, final_import, import_of
 from worker.log.segments import Segment, read_segments

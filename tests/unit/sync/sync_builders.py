@@ -11,7 +11,8 @@ import msgspec
 import redis
 
 from worker.errors import InvalidBatch
-from worker.log.append import Appends, Batch, Target, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target, WakeUp
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import load_catalog
 from worker.manifest.manifest import Manifest

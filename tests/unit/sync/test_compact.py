@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from worker.errors import Unavailable
 from worker.log import keyspace, merging
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.compaction import Compaction
 from worker.log.lease import Behind, DrainLog, Lease
 from worker.log.position import START, ms_of, order

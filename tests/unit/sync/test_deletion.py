@@ -16,8 +16,9 @@ from sync_builders import FaultyStore, Installation
 from worker.errors import NotFound
 from worker.incarnation import ROLLED_BACK_MS
 from worker.log import append as append_module
-from worker.log import keyspace
-from worker.log.append import Appends, Batch, Target
+from worker.log import append_call, keyspace
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.changes import ManualChange, append_change
 from worker.log.lease import Lease
 from worker.log.payloads import logs_of_payload
@@ -448,7 +449,7 @@ def test_a_payload_that_finds_a_segment_deleted_since_it_was_claimed_is_kept_for
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installation.accept(add=("ann",))
-    claims = append_module._claims_of
+    claims = append_call.claims_of
 
     def deleted_after(batch: Batch, create: str) -> list[Command]:
         if create == "1":
@@ -456,7 +457,7 @@ def test_a_payload_that_finds_a_segment_deleted_since_it_was_claimed_is_kept_for
             delete(installation)
         return claims(batch, "0")
 
-    monkeypatch.setattr(append_module, "_claims_of", deleted_after)
+    monkeypatch.setattr(append_module, "claims_of", deleted_after)
     keys = installation.wiring.segment_keys.allot(installation.environment_id, "rudderstack", ["beta", "gamma"])
     targets = [
         Target(key, Cohort(cohort, members={"bob": True})) for key, cohort in zip(keys, ("beta", "gamma"), strict=True)

@@ -7,7 +7,8 @@ import redis
 from sync_builders import Installation
 
 from worker.errors import Conflict, Misconfigured, Unavailable
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.creation import create_segment
 from worker.log.segments import Segment, read_segments
 from worker.model import Cohort, SegmentId

@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 from sync_builders import Installation
 
 from worker.log import keyspace
-from worker.log.append import Appends, Batch
-from worker.log.append import Target as AppendTarget
+from worker.log.append import Appends
+from worker.log.batch import Batch
+from worker.log.batch import Target as AppendTarget
 from worker.log.dead import DeadLetter
 from worker.log.late import insert_entry
 from worker.log.position import ms_of, order

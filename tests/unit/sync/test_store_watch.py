@@ -6,7 +6,7 @@ import pytest
 import redis
 from sync_builders import Installation
 
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.model import RedisStoreConfiguration
 from worker.records.stores import StoreRecords
 from worker.sync.drain import drain

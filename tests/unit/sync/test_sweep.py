@@ -13,7 +13,7 @@ from sync_builders import FaultyStore, Installation
 
 from worker.errors import Unavailable
 from worker.log import keyspace
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.lease import Lease
 from worker.log.upkeep import SegmentStatus
 from worker.model import DynamoDBStoreConfiguration

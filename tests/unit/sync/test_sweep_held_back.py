@@ -10,7 +10,8 @@ import redis
 from sync_builders import Installation
 
 from worker.errors import Unavailable
-from worker.log.append import Appends, Batch, Target, WakeUp
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target, WakeUp
 from worker.log.lease import Lease
 from worker.model import Cohort, DynamoDBStoreConfiguration, SegmentId
 from worker.records.brake import LEAST_JUDGED

@@ -9,7 +9,7 @@ import redis
 from celery.app.defaults import NAMESPACES, flatten
 from servers import ValkeyServer
 
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.model import SegmentId
 from worker.settings import Settings
 from worker.sync.tasks import CLOCK, MAINTENANCE_QUEUE, create_celery, options, queued_hints, transport_options

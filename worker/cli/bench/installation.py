@@ -22,7 +22,7 @@ from worker.cli.ourselves import command_line
 from worker.cli.stack import child_environment
 from worker.cli.supervisor import Child, Role, Supervisor
 from worker.errors import Misconfigured
-from worker.log.append import WakeUp
+from worker.log.batch import WakeUp
 from worker.log.keyspace import prefix
 from worker.model import RedisStoreConfiguration, SegmentId
 from worker.settings import Settings

@@ -10,7 +10,8 @@ from itertools import islice
 
 from worker.cli.bench.installation import Installation
 from worker.errors import Misconfigured
-from worker.log.append import Appends, Batch, Target
+from worker.log.append import Appends
+from worker.log.batch import Batch, Target
 from worker.log.parsers import parser_entry
 from worker.manifest.catalog import load_catalog
 from worker.manifest.manifest import Manifest
