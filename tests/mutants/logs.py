@@ -21,6 +21,7 @@ _TESTS = (
     "tests/unit/sync/test_audit.py",
 )
 
+_APPENDS = ("tests/unit/log/test_append.py", "tests/unit/log/test_guards.py", "tests/unit/log/test_upkeep.py")
 _SNAPSHOTS = (
     "tests/property/test_snapshot.py",
     "tests/unit/sync/test_compact.py",
@@ -315,8 +316,8 @@ MUTANTS: list[Mutant] = [
         ),
     ),
     *in_file(
-        "worker/log/append.py",
-        ("tests/unit/log/test_append.py", "tests/unit/log/test_guards.py", "tests/unit/log/test_upkeep.py"),
+        "worker/log/append_call.py",
+        _APPENDS,
         (
             "an append says until when it counts",
             'cohort.url or "", batch.not_after_ms,',
@@ -329,6 +330,11 @@ MUTANTS: list[Mutant] = [
         ),
         ("an append to another cohort's segment is told of", 'case b"taken":', 'case b"never":'),
         ("an append of another kind is told of", 'case b"kind":', 'case b"never":'),
+        ("a payload does not create a segment that is not registered", '"" if create else "*"', '""'),
+    ),
+    *in_file(
+        "worker/log/append.py",
+        _APPENDS,
         (
             "an append goes with what it presupposes",
             '[("HSETNX", *entry) for entry in needed]',
@@ -362,10 +368,9 @@ MUTANTS: list[Mutant] = [
         ),
         ("a ticket is fresh", "secrets.token_hex(8)", '"1"'),
         ("a log with a wake-up due is entered in the index", "    if ahead:\n", "    if False:\n"),
-        ("a payload does not create a segment that is not registered", '"" if create else "*"', '""'),
         ("a segment is registered when it is created", "(*batch.prerequisites, *registrations)", "batch.prerequisites"),
         ("a segment that is there is not registered again", "    if not create:\n", "    if False:\n"),
-        ("an append that finds no segment is tried again", "if isinstance(outcome, _Absent)]", "if False]"),
+        ("an append that finds no segment is tried again", "if isinstance(outcome, Absent)]", "if False]"),
     ),
     *in_file(
         "worker/log/snapshot.py",
